@@ -1,0 +1,179 @@
+"""The one tree of errors: every failure of a store is a `KVStoreError`.
+
+Each error is also the builtin that a caller would expect, so ``except TimeoutError`` and
+``except ConnectionError`` work without importing anything from here. A client library's own exception never
+crosses a store's boundary bare; it is kept as ``__cause__``.
+
+An error's text says what happened, to which key or backend, and what to do next. None of them ever holds a
+password, a token or key material.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AuthenticationError",
+    "BackendConflictError",
+    "BackendIncompatibleError",
+    "BackendLoadError",
+    "BackendNotFoundError",
+    "ConfigError",
+    "ForkedStoreError",
+    "InvalidKeyError",
+    "KVStoreError",
+    "OperationTimeoutError",
+    "OutcomeUnknownError",
+    "StoreClosedError",
+    "StoreFullError",
+    "StoreUnavailableError",
+    "UnsupportedOperationError",
+    "ValueDecodeError",
+    "ValueTooLargeError",
+    "WaitTimeoutError",
+]
+
+
+class KVStoreError(Exception):
+    """Anything that a store, or the choosing of one, can fail with."""
+
+
+# --- choosing a store ---
+
+
+class ConfigError(KVStoreError, ValueError):
+    """A configuration is incomplete, contradicts itself or names an option that the backend does not know."""
+
+
+class BackendNotFoundError(KVStoreError, LookupError):
+    """No installed distribution offers a backend of this name."""
+
+
+class BackendLoadError(KVStoreError, ImportError):
+    """A backend is installed but broken: its plugin can't be imported or does not keep to the hook."""
+
+
+class BackendConflictError(KVStoreError):
+    """Two distributions offer a backend of the same name; the text names both."""
+
+
+class BackendIncompatibleError(KVStoreError):
+    """A backend was written for another version of the contract; the text names both versions."""
+
+
+# --- what a call was given ---
+
+
+class InvalidKeyError(KVStoreError, ValueError):
+    """A namespace, component, key or pattern breaks a rule of the key format. Nothing was sent."""
+
+
+class ValueTooLargeError(KVStoreError, ValueError):
+    """A value is larger than the backend can hold. The old value stays.
+
+    Parameters
+    ----------
+    message : str
+        What happened.
+    size : int, optional
+        The size that was refused, in bytes.
+    limit : int, optional
+        The largest size that is accepted, in bytes.
+    """
+
+    def __init__(self, message: str, *, size: int | None = None, limit: int | None = None) -> None:
+        super().__init__(message)
+        self.size = size
+        self.limit = limit
+
+
+class ValueDecodeError(KVStoreError, ValueError):
+    """`get_bytes` found a value that `set_bytes` did not write."""
+
+
+class UnsupportedOperationError(KVStoreError, NotImplementedError):
+    """The backend lacks a capability that the call needs; the text names both."""
+
+
+# --- what the store or its server did ---
+
+
+class WaitTimeoutError(KVStoreError, TimeoutError):
+    """A wait reached its deadline before its condition came true.
+
+    Parameters
+    ----------
+    message : str
+        The facts below, as a person reads them at night.
+    waited : float
+        How long the wait lasted, in seconds.
+    expected_count : int
+        How many keys were waited for.
+    matched : list of str
+        The keys that did hold the expected value, sorted.
+    mismatched : dict of str to bytes
+        The matching keys that hold another value, and the value that they hold.
+    missing : list of str
+        The candidates, or the key, that do not exist.
+    unreachable_for : float, optional
+        For how many seconds the store had not answered when the deadline came; `None` where it had.
+
+    Examples
+    --------
+    >>> try:
+    ...     store.wait_for_key("address", timeout=5)
+    ... except WaitTimeoutError as error:
+    ...     print("nobody published", error.missing)
+    nobody published ['address']
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        waited: float = 0.0,
+        expected_count: int = 1,
+        matched: list[str] | None = None,
+        mismatched: dict[str, bytes] | None = None,
+        missing: list[str] | None = None,
+        unreachable_for: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.waited = waited
+        self.expected_count = expected_count
+        self.matched = matched or []
+        self.mismatched = mismatched or {}
+        self.missing = missing or []
+        self.unreachable_for = unreachable_for
+
+
+class OperationTimeoutError(KVStoreError, TimeoutError):
+    """The server said nothing until the operation timeout."""
+
+
+class StoreUnavailableError(KVStoreError, ConnectionError):
+    """The server can't be reached, has lost its quorum or its leader, or closed the connection."""
+
+
+class OutcomeUnknownError(KVStoreError):
+    """A write was sent, its reply was lost, and nothing proves whether it took effect.
+
+    Read the key to find out. The write was not sent a second time.
+    """
+
+
+class AuthenticationError(KVStoreError, PermissionError):
+    """The server refused the user, the password, the certificate, or the right to this key."""
+
+
+class StoreFullError(KVStoreError):
+    """The server is out of space and takes no more writes (etcd's space alarm)."""
+
+
+# --- the life of a store ---
+
+
+class StoreClosedError(KVStoreError):
+    """The store was closed, before the call or during it."""
+
+
+class ForkedStoreError(KVStoreError):
+    """The store was opened in another process, of which this one is a fork. Open one here."""
