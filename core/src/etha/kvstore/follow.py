@@ -145,6 +145,7 @@ class PushFollower(Follower):
     def __init__(self) -> None:
         self._batches: deque[Batch] = deque()
         self._failure: KVStoreError | None = None
+        self._closed = False
         self._news = threading.Event()
 
     def push(self, batch: Batch) -> None:
@@ -158,11 +159,14 @@ class PushFollower(Follower):
         self._news.set()
 
     def close(self) -> None:
-        self.fail(StoreClosedError("the store was closed during the wait"))
+        self._closed = True
+        self._news.set()
 
     def next(self, deadline: float) -> Sequence[Batch]:
         while True:
             self._news.clear()  # before the look: what is fed after it sets the flag again
+            if self._closed:
+                raise StoreClosedError("the store was closed during the wait")
             taken = list(self._drain())
             if taken:
                 return taken

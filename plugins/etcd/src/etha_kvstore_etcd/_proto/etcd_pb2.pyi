@@ -259,39 +259,3 @@ class AuthenticateResponse(_message.Message):
     header: ResponseHeader
     token: str
     def __init__(self, header: _Optional[_Union[ResponseHeader, _Mapping]] = ..., token: _Optional[str] = ...) -> None: ...
-
-class AlarmMember(_message.Message):
-    __slots__ = ("member_id", "alarm")
-    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
-    ALARM_FIELD_NUMBER: _ClassVar[int]
-    member_id: int
-    alarm: int
-    def __init__(self, member_id: _Optional[int] = ..., alarm: _Optional[int] = ...) -> None: ...
-
-class StatusRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class StatusResponse(_message.Message):
-    __slots__ = ("header", "version", "db_size", "leader", "raft_index", "raft_term", "raft_applied_index", "errors", "db_size_in_use", "is_learner")
-    HEADER_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    DB_SIZE_FIELD_NUMBER: _ClassVar[int]
-    LEADER_FIELD_NUMBER: _ClassVar[int]
-    RAFT_INDEX_FIELD_NUMBER: _ClassVar[int]
-    RAFT_TERM_FIELD_NUMBER: _ClassVar[int]
-    RAFT_APPLIED_INDEX_FIELD_NUMBER: _ClassVar[int]
-    ERRORS_FIELD_NUMBER: _ClassVar[int]
-    DB_SIZE_IN_USE_FIELD_NUMBER: _ClassVar[int]
-    IS_LEARNER_FIELD_NUMBER: _ClassVar[int]
-    header: ResponseHeader
-    version: str
-    db_size: int
-    leader: int
-    raft_index: int
-    raft_term: int
-    raft_applied_index: int
-    errors: _containers.RepeatedScalarFieldContainer[str]
-    db_size_in_use: int
-    is_learner: bool
-    def __init__(self, header: _Optional[_Union[ResponseHeader, _Mapping]] = ..., version: _Optional[str] = ..., db_size: _Optional[int] = ..., leader: _Optional[int] = ..., raft_index: _Optional[int] = ..., raft_term: _Optional[int] = ..., raft_applied_index: _Optional[int] = ..., errors: _Optional[_Iterable[str]] = ..., db_size_in_use: _Optional[int] = ..., is_learner: bool = ...) -> None: ...

