@@ -10,6 +10,7 @@ distribution that carries the binary is etcd 3.5.1, and they start it with ``--u
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -139,6 +140,19 @@ class EtcdServer:
     def wipe(self) -> None:
         """Forget all data of a server that is not running."""
         shutil.rmtree(f"{self._directory.name}/data", ignore_errors=True)
+
+    def ctl(self, *arguments: str) -> str:
+        """Run ``etcdctl`` against this server and give what it prints."""
+        command = [str(find_etcd().with_name("etcdctl")), "--endpoints", f"{self._scheme}://{self.endpoint}", *arguments]
+        ended = subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ | {"ETCDCTL_API": "3"})
+        if ended.returncode:
+            raise RuntimeError(f"etcdctl {arguments[0]} failed: {ended.stderr or ended.stdout}")
+        return ended.stdout
+
+    def compact(self) -> None:
+        """Forget all history but the newest revision."""
+        (status,) = json.loads(self.ctl("endpoint", "status", "--write-out", "json"))
+        self.ctl("compaction", "--physical", str(status["Status"]["header"]["revision"]))
 
     def __enter__(self) -> EtcdServer:
         return self.start()

@@ -30,7 +30,8 @@ __all__ = ["Backoff", "Cancellation", "Connection", "Login"]
 log = logging.getLogger("etha.kvstore")
 
 ATTEMPT_SECONDS = 2.0
-"""How long a repeatable call waits for one member before it asks the next; a frozen one never answers."""
+"""How long a repeatable call first waits for one member before it asks the next; a frozen one never answers. The time
+doubles with each round of all members, so that a cluster which is merely slow is given the time that it takes."""
 
 LONGEST_ATTEMPT = 3600.0
 """Seconds: gRPC takes no infinite time."""
@@ -187,7 +188,7 @@ class Connection:
         """
         trouble: KVStoreError | None = None
         backoff: Backoff | None = None
-        renewed = 0
+        renewed = attempts = 0
         while True:
             member = self._members[self._current]
             remaining = deadline - monotonic()
@@ -195,7 +196,8 @@ class Connection:
                 raise trouble or OperationTimeoutError(f"no time was left to ask etcd at {member.address}")
             budget = min(remaining * share, LONGEST_ATTEMPT)
             if repeat and len(self._members) > 1:
-                budget = min(budget, ATTEMPT_SECONDS)
+                budget = min(budget, ATTEMPT_SECONDS * 2 ** (attempts // len(self._members)))
+            attempts += 1
             metadata = self._metadata
             try:
                 if cancellation is None:

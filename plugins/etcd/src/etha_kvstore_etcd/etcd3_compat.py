@@ -63,7 +63,7 @@ def import_etcd3() -> ModuleType:
             return _import()
         except BaseException:
             for name in _loaded():
-                del sys.modules[name]
+                sys.modules.pop(name, None)
             sys.modules.update(before)
             raise
 
@@ -91,11 +91,11 @@ def _import() -> ModuleType:
 def _build() -> dict[str, ModuleType]:
     """Build the generated modules of the installed package, by their names in ``etcd3.etcdrpc``."""
     spec = importlib.util.find_spec("etcd3")
-    if spec is None:
+    if spec is None or spec.origin is None:  # a mere folder of that name has a spec, but no origin
         raise ImportError(f"the package etcd3 is not installed; install it with: {INSTALL}", name="etcd3")
     pool, modules = DescriptorPool(), {}
     for name in GENERATED:
-        path = Path(next(iter(spec.submodule_search_locations or ()), "")) / "etcdrpc" / f"{name}.py"
+        path = Path(spec.origin).parent / "etcdrpc" / f"{name}.py"
         try:
             modules[name] = _build_one(name, path, pool)
         except Exception as error:  # what a pool raises differs between protobuf's implementations

@@ -1,0 +1,198 @@
+"""Waits and watches that outlast what can happen to a watch: loss, compaction, another history, a silent stream."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tcp_proxy import TcpProxy
+
+from etha.kvstore import Change
+from etha.kvstore.errors import WaitTimeoutError
+from etha_kvstore_etcd import watching
+
+
+@pytest.fixture
+def proxy(own_etcd):
+    with TcpProxy(own_etcd.endpoint) as proxy:
+        yield proxy
+
+
+def test_a_watch_resumes_after_a_lost_connection_without_missing_or_repeating_a_change(own_etcd, proxy, open_store):
+    store, writer = open_store(proxy.address), open_store(own_etcd.endpoint)
+    with store.watch("n:*") as changes:
+        for round_ in range(5):
+            writer.set(f"n:{round_}", "before")
+            assert changes.next(10) == Change(f"n:{round_}", b"before")
+            proxy.reset()
+            writer.set(f"n:{round_}", "during")
+            writer.delete(f"n:{round_}")
+            assert changes.next(10) == Change(f"n:{round_}", b"during")
+            assert changes.next(10) == Change(f"n:{round_}", None)
+        with pytest.raises(WaitTimeoutError):
+            changes.next(0.2)
+
+
+def test_a_watch_that_lost_its_revision_to_a_compaction_yields_the_net_difference(own_etcd, proxy, open_store):
+    store, writer = open_store(proxy.address), open_store(own_etcd.endpoint)
+    writer.set("stays", "1")
+    writer.set("goes", "1")
+    with store.watch() as changes:
+        mirror = dict(changes.state)
+        writer.set("first", "1")
+        assert changes.next(10) == Change("first", b"1")  # the stream is up
+        proxy.hold("requests", "replies")
+        writer.set("passes", "1")
+        writer.delete("passes")
+        writer.delete("goes")
+        writer.set("comes", "1")
+        own_etcd.compact()
+        proxy.reset()
+        net = {changes.next(20) for _ in range(2)}
+        assert net == {Change("comes", b"1"), Change("goes", None)}
+        mirror |= {"first": b"1", "comes": b"1"}
+        del mirror["goes"]
+        assert sorted(mirror) == writer.list_keys()
+
+
+def test_a_wait_survives_a_compaction_while_its_connection_is_cut(own_etcd, proxy, open_store):
+    store, writer = open_store(proxy.address), open_store(own_etcd.endpoint)
+    with ThreadPoolExecutor(1) as pool:
+        wait = pool.submit(store.wait_for_value, "key", "now", 30)
+        with store.watch("other") as ready:  # on the same stream, behind the wait's request or before it
+            writer.set("other", "1")
+            ready.next(10)
+        proxy.hold("requests", "replies")
+        writer.set("key", "not yet")
+        own_etcd.compact()
+        proxy.reset()
+        writer.set("key", "now")
+        assert wait.result(30) == b"now"
+
+
+def test_a_wait_goes_on_when_a_server_comes_back_with_its_data_wiped(own_etcd, open_store):
+    store = open_store(own_etcd.endpoint, timeout=20.0)
+    for number in range(20):  # history for the new one to lack
+        store.set("filler", str(number))
+    store.set("gone", "1")
+    with store.watch() as changes, ThreadPoolExecutor(1) as pool:
+        wait = pool.submit(store.wait_for_key, "key", 60)
+        store.set("first", "1")
+        assert changes.next(10) == Change("first", b"1")
+        own_etcd.kill()
+        own_etcd.wipe()
+        own_etcd.start()
+        store.set("key", "new world")
+        assert wait.result(60) == b"new world"
+        seen = dict(changes.state) | {"first": b"1"}
+        while set(seen) != {"key"}:
+            change = changes.next(20)
+            if change.value is None:
+                del seen[change.key]
+            else:
+                seen[change.key] = change.value
+
+
+def test_a_silent_stream_is_found_dead_by_a_second_reading_and_replaced(own_etcd, open_store, monkeypatch):
+    monkeypatch.setattr(watching, "CHECK_SECONDS", 0.2)
+    with TcpProxy(own_etcd.endpoint) as proxy:
+        store, writer = open_store(proxy.address, own_etcd.endpoint), open_store(own_etcd.endpoint)
+        with store.watch() as changes:
+            writer.set("first", "1")
+            assert changes.next(10) == Change("first", b"1")
+            proxy.hold("replies")  # the connection stays open and says nothing
+            writer.set("key", "1")
+            assert changes.next(10) == Change("key", b"1")
+
+
+def test_a_member_that_is_behind_does_not_pass_for_another_history(own_etcd, open_store):
+    store = open_store(own_etcd.endpoint)
+    store.set("key", "1")
+    follower = store._follow(watching.Selector(store._pattern("*", None)))
+    follower.next(0.0)
+    header = store._connection.call("range", watching.pb.RangeRequest(key=b"x"), float("inf")).header
+    assert follower.knows(header)
+    header.revision = follower.next_revision - 2
+    assert not follower.knows(header)
+    follower.interrupt("is behind")
+    store.set("key", "2")
+    (batch,) = follower.next(float("inf"))
+    assert not batch.restart  # it watched on from where it was, since the second reading found the history intact
+    assert [value for _, value in batch.changes] == [b"2"]
+    follower.close()
+
+
+def test_a_thousand_waits_share_one_stream_and_three_threads(etcd, open_store):
+    store = open_store(etcd.endpoint)
+    before = threading.active_count()
+    with ThreadPoolExecutor(1000) as pool:
+        waits = [pool.submit(store.wait_for_key, f"key-{number}", 60) for number in range(1000)]
+        with store.watch("ready") as ready:
+            store.set("ready", "1")
+            ready.next(30)
+        assert threading.active_count() - before - 1000 <= 3
+        for number in range(1000):
+            store.set(f"key-{number}", str(number))
+        assert [wait.result(60) for wait in waits] == [str(number).encode() for number in range(1000)]
+
+
+def test_a_listing_of_several_pages_is_whole(etcd, open_store):
+    store = open_store(etcd.endpoint)
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda number: store.set(f"rank:{number}/ready", "1"), range(2500)))
+    assert len(store.list_keys()) == 2500
+    assert len(store.wait_for_keys("rank:*/ready", 2500, timeout=30)) == 2500
+    with store.watch() as changes:
+        assert len(changes.state) == 2500
+
+
+def test_keys_that_others_wrote_and_nobody_can_name_are_left_aside(etcd, open_store):
+    store = open_store(etcd.endpoint)
+    prefix = store._prefix(None)
+    strangers = (prefix, prefix + b"\xff\xfe", prefix + b"nul\0")
+    with store.watch() as changes:
+        for full in strangers:
+            store._write(full, b"1", float("inf"))
+        store.set("mine", "1")
+        assert changes.next(10) == Change("mine", b"1")
+    assert store.list_keys() == ["mine"]
+    assert store.wait_for_keys("*", 1, timeout=10) == ["mine"]
+
+
+def test_a_transaction_of_several_keys_is_seen_at_once(etcd, open_store):
+    store = open_store(etcd.endpoint)
+    pb = watching.pb
+    follower = store._follow(watching.Selector(store._pattern("*", None)))
+    follower.next(0.0)
+    follower.next(0.0)
+    put = [
+        pb.RequestOp(request_put=pb.PutRequest(key=store._full(key, None), value=b"1")) for key in ("a", "b", "c")
+    ]
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(follower.next, float("inf"))
+        store._connection.call("txn", pb.TxnRequest(success=put), float("inf"))
+        (batch,) = answer.result(10)
+    assert len(batch.changes) == 3
+    follower.close()
+
+
+def test_iterating_over_a_watch_ends_when_the_store_is_closed(etcd, open_store):
+    store, writer = open_store(etcd.endpoint), open_store(etcd.endpoint)
+    seen: list[Change] = []
+    both = threading.Event()
+
+    def consume() -> None:
+        for change in changes:
+            seen.append(change)
+            if len(seen) == 2:
+                both.set()
+
+    with ThreadPoolExecutor(1) as pool, store.watch() as changes:
+        consumer = pool.submit(consume)
+        writer.set("a", "1")
+        writer.set("b", "2")
+        assert both.wait(10)
+        store.close(cleanup=False)
+        consumer.result(5)
+    assert seen == [Change("a", b"1"), Change("b", b"2")]
