@@ -142,9 +142,10 @@ class EtcdServer:
         shutil.rmtree(f"{self._directory.name}/data", ignore_errors=True)
 
     def ctl(self, *arguments: str) -> str:
-        """Run ``etcdctl`` against this server and give what it prints."""
-        command = [str(find_etcd().with_name("etcdctl")), "--endpoints", f"{self._scheme}://{self.endpoint}", *arguments]
-        ended = subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ | {"ETCDCTL_API": "3"})
+        """Run ``etcdctl`` against this server, in the clear, and give what it prints."""
+        command = [str(find_etcd().with_name("etcdctl")), "--endpoints", self.endpoint, *arguments]
+        environment = os.environ | {"ETCDCTL_API": "3"}
+        ended = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
         if ended.returncode:
             raise RuntimeError(f"etcdctl {arguments[0]} failed: {ended.stderr or ended.stdout}")
         return ended.stdout

@@ -37,7 +37,7 @@ class TcpProxy:
     @property
     def address(self) -> str:
         """Where clients connect, ``host:port``."""
-        return "127.0.0.1:{}".format(self._listener.getsockname()[1])
+        return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def hold(self, *directions: Direction) -> None:
         """Pass no more bytes in these directions; they are kept for `release`."""

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
-from etcd_server import EtcdServer
 
+from etcd_server import EtcdServer
 from etha_kvstore_etcd import EtcdStore
 
 OpenStore = Callable[..., EtcdStore]
@@ -35,7 +35,12 @@ def open_store() -> Iterator[OpenStore]:
     opened: list[EtcdStore] = []
 
     def open_one(*endpoints: str, component: str = "trainer", **options: object) -> EtcdStore:
-        arguments: dict[str, object] = {"endpoints": list(endpoints), "timeout": 5.0, "connect_timeout": 10.0, **options}
+        arguments: dict[str, object] = {
+            "endpoints": list(endpoints),
+            "timeout": 5.0,
+            "connect_timeout": 10.0,
+            **options,
+        }
         opened.append(EtcdStore(namespace, component, **arguments))  # type: ignore[arg-type]
         return opened[-1]
 

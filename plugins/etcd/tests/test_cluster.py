@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from etcd_server import EtcdCluster, EtcdServer, free_port
 
+from etcd_server import EtcdCluster, EtcdServer, free_port
 from etha.kvstore import Change
 from etha.kvstore.errors import OutcomeUnknownError, StoreUnavailableError
 

@@ -6,11 +6,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tcp_proxy import TcpProxy
 
 from etha.kvstore import Change
 from etha.kvstore.errors import WaitTimeoutError
 from etha_kvstore_etcd import watching
+from tcp_proxy import TcpProxy
 
 
 @pytest.fixture
@@ -166,9 +166,7 @@ def test_a_transaction_of_several_keys_is_seen_at_once(etcd, open_store):
     follower = store._follow(watching.Selector(store._pattern("*", None)))
     follower.next(0.0)
     follower.next(0.0)
-    put = [
-        pb.RequestOp(request_put=pb.PutRequest(key=store._full(key, None), value=b"1")) for key in ("a", "b", "c")
-    ]
+    put = [pb.RequestOp(request_put=pb.PutRequest(key=store._full(key, None), value=b"1")) for key in ("a", "b", "c")]
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(follower.next, float("inf"))
         store._connection.call("txn", pb.TxnRequest(success=put), float("inf"))

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
-from etcd_server import EtcdServer
-from tcp_proxy import TcpProxy
 
+from etcd_server import EtcdServer
 from etha.kvstore.errors import OutcomeUnknownError, StoreUnavailableError, ValueTooLargeError
 from etha_kvstore_etcd import EtcdStore
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
+from tcp_proxy import TcpProxy
 
 
 @pytest.fixture

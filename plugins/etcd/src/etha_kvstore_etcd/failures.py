@@ -60,7 +60,14 @@ _REFUSED = (
     "user name not found",
     "root user does not have root role",
 )
-_CERTIFICATE = ("CERTIFICATE_VERIFY_FAILED", "Peer name", "verification check failed", "TLSV1_ALERT", "TLSV13_ALERT", "SSLV3_ALERT")
+_CERTIFICATE = (
+    "CERTIFICATE_VERIFY_FAILED",
+    "Peer name",
+    "verification check failed",
+    "TLSV1_ALERT",
+    "TLSV13_ALERT",
+    "SSLV3_ALERT",
+)
 _CLOSED = ("Channel closed", "Locally cancelled")
 _NEVER_CONNECTED = "failed to connect to all addresses"
 

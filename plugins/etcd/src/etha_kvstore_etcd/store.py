@@ -71,7 +71,8 @@ class EtcdStore(SkeletalStore):
     grpc_options : mapping or sequence of pairs, optional
         More gRPC channel arguments, which win over this plugin's own.
     client : etcd3.Etcd3Client, optional
-        A client of the package ``etcd3``, on whose channel the store runs. It stays open when the store is closed.
+        A client of the package ``etcd3``, on whose channel and with whose token the store runs. It stays open when the
+        store is closed. Such a client can't renew its token: give `user` and `password` as well where users are on.
 
     Raises
     ------
@@ -124,12 +125,13 @@ class EtcdStore(SkeletalStore):
         if port is not None and host is None:
             raise ConfigError("backend 'etcd' got a port without a host")
         tls = Tls(ca_cert, cert_cert, cert_key)
+        login = None if user is None or password is None else Login(user, password)
         if client is not None:
-            if any(option is not None for option in (endpoints, host, user, *tls, grpc_options)):
+            if any(option is not None for option in (endpoints, host, *tls, grpc_options)):
                 raise ConfigError("backend 'etcd' takes a client, or what it takes to make a connection, not both")
             self._addresses = ["the channel of an etcd3 client"]
             members = [Rpc(client.channel, self._addresses[0], owned=False)]
-            self._connection = Connection(members, metadata=tuple(client.metadata or ()))
+            self._connection = Connection(members, login, tuple(client.metadata or ()))
         else:
             if host is not None:
                 endpoints = [f"{host}:{port or 2379}"]
@@ -138,7 +140,6 @@ class EtcdStore(SkeletalStore):
                 raise ConfigError("certificates were given for endpoints that say http; write https")
             secure = scheme == "https" or any(tls)
             members = connect(self._addresses, tls if secure else None, dict(grpc_options or {}))
-            login = None if user is None or password is None else Login(user, password)
             self._connection = Connection(members, login)
         self._stream = WatchStream(self._connection)
         self._written: dict[bytes, int] = {}
