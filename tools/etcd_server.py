@@ -122,8 +122,9 @@ class EtcdServer:
             time.sleep(0.02)
 
     def freeze(self) -> None:
-        """Stop the process where it is (SIGSTOP); its kernel still accepts connections."""
+        """Stop the process where it is (SIGSTOP), and wait until it stands; its kernel still accepts connections."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
 
     def thaw(self) -> None:
         """Let a frozen process go on."""

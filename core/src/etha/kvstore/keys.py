@@ -104,16 +104,18 @@ def join(component_prefix: bytes, key: str, what: str = "key") -> bytes:
     >>> join(b"job-42/trainer/", "rank:0/ready")
     b'job-42/trainer/rank:0/ready'
     """
+    if not isinstance(key, str):  # before any method of it is called: CPython 3.11 can crash on a class in its place
+        _check_text(key, what)
     try:
         full = component_prefix + key.encode()
-    except (AttributeError, UnicodeEncodeError):
+    except UnicodeEncodeError:
         _check_text(key, what)
         raise
     if len(full) > MAX_KEY_BYTES:
         raise InvalidKeyError(
             f"the {what} {_shown(key)} makes a full key of {len(full)} bytes; at most {MAX_KEY_BYTES} are allowed"
         )
-    if not key or b"\0" in full or not isinstance(key, str):
+    if not key or b"\0" in full:
         _check_text(key, what)
     return full
 

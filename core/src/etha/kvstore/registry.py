@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 
 import importlib_metadata
 import pluggy
+
 from etha.kvstore import hookspecs
 from etha.kvstore.base import KVStore
 from etha.kvstore.errors import (

@@ -14,7 +14,7 @@ SPEC = BackendSpec(
     options=(
         Option("endpoints", list, help="the members' addresses, host:port each; https:// asks for TLS"),
         Option("host", str, help="one member's host, instead of endpoints"),
-        Option("port", int, default=2379, help="the port that goes with host"),
+        Option("port", int, help="the port that goes with host; 2379 where it is not given"),
         Option("ca_cert", str, help="path of the certificate authority's file (PEM); asks for TLS"),
         Option("cert_cert", str, help="path of the client's certificate (PEM), for mutual TLS"),
         Option("cert_key", str, help="path of the client's key (PEM), for mutual TLS"),

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from etha.kvstore.errors import ConfigError
 from etha.kvstore.follow import Follower, Selector
 from etha.kvstore.skeleton import SkeletalStore
-
 from etha_kvstore_memory.hub import MemoryHub, join_default_hub, leave_default_hub
 from etha_kvstore_memory.plugin import SPEC
 
