@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import etha.kvstore
+import importlib_metadata
 import pytest
+from packaging.requirements import Requirement
 
-DEPENDENCIES = ("pluggy", "importlib_metadata", "zipp", *(() if sys.version_info >= (3, 11) else ("tomli",)))
+import etha.kvstore
+
+DEPENDENCIES = ("pluggy", "importlib_metadata", *(() if sys.version_info >= (3, 11) else ("tomli",)))
 
 
 @pytest.fixture(scope="session")
 def bare_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the core and what it depends on, and with nobody's entry points."""
+    """A folder with the core and all that it depends on, and with nobody's entry points."""
     library = tmp_path_factory.mktemp("library")
     (library / "etha").mkdir()
     (library / "etha" / "kvstore").symlink_to(Path(etha.kvstore.__file__).parent)
-    for name in DEPENDENCIES:
-        found = importlib.util.find_spec(name)
-        assert found is not None
-        assert found.origin is not None
-        home = Path(found.origin)
-        home = home.parent if home.name == "__init__.py" else home
-        (library / home.name).symlink_to(home)
+    needed, met = list(DEPENDENCIES), set[str]()
+    while needed:
+        distribution = importlib_metadata.distribution(needed.pop())
+        if distribution.name in met:
+            continue
+        met.add(distribution.name)
+        requirements = [Requirement(text) for text in distribution.requires or ()]
+        needed += [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+        for top in {file.parts[0] for file in distribution.files or () if str(file).endswith(".py")}:
+            (library / top).symlink_to(Path(str(distribution.locate_file(top))))
     return library
 
 
@@ -38,7 +43,7 @@ def bare_python(bare_library: Path) -> Callable[..., subprocess.CompletedProcess
     def run(*arguments: str, folders: Iterable[Path] = ()) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join(str(folder) for folder in (bare_library, *folders))
         return subprocess.run(
-            [sys.executable, "-S", "-B", *arguments],
+            [sys.executable, "-S", *arguments],
             env={"PYTHONPATH": path},
             capture_output=True,
             text=True,

@@ -6,16 +6,16 @@ import copy
 import inspect
 import pickle
 import re
+from typing import Protocol
 
 import pytest
+
 from etha.kvstore.base import Change, KVStore, Watch
 from etha.kvstore.errors import InvalidKeyError, UnsupportedOperationError
 
 
-class Specification:
+class Specification(Protocol):
     """The specification's methods, as it writes them."""
-
-    def __init__(self, namespace: str, component: str) -> None: ...
 
     def close(self, cleanup: bool = True) -> None: ...
 
@@ -72,12 +72,13 @@ def test_the_abstract_methods_are_exactly_the_specifications_ten() -> None:
     assert sorted(KVStore.__abstractmethods__) == TEN
 
 
-@pytest.mark.parametrize("name", [*TEN, "__init__"])
+@pytest.mark.parametrize("name", TEN)
 def test_each_signature_is_the_specifications(name: str) -> None:
     assert inspect.signature(getattr(KVStore, name)) == inspect.signature(getattr(Specification, name))
 
 
-def test_the_attributes_are_the_specifications() -> None:
+def test_the_constructor_and_the_attributes_are_the_specifications() -> None:
+    assert [*inspect.signature(KVStore).parameters] == ["namespace", "component"]
     assert inspect.get_annotations(KVStore) == {"namespace": "str", "component": "str"}
     store = EmptyStore("job-42", "trainer")
     assert (store.namespace, store.component) == ("job-42", "trainer")

@@ -6,6 +6,7 @@ import copy
 import pickle
 
 import pytest
+
 from etha.kvstore import errors
 from etha.kvstore.errors import KVStoreError, ValueTooLargeError, WaitTimeoutError
 

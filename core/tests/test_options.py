@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from etha.kvstore.errors import ConfigError
 from etha.kvstore.hookspecs import BackendSpec, Option
 from etha.kvstore.options import check_options

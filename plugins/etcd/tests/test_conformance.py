@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from etcd_server import EtcdServer
 
+from etcd_server import EtcdServer
 from etha.kvstore import KVStore
 from etha_kvstore_etcd import EtcdStore
 from etha_kvstore_etcd.plugin import SPEC

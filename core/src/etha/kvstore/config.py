@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from etha.kvstore.base import KVStore
 from etha.kvstore.errors import ConfigError
@@ -31,6 +31,7 @@ __all__ = ["ENVIRONMENT_VARIABLE", "open_store_from_config"]
 ENVIRONMENT_VARIABLE = "ETHA_KVSTORE_URL"
 
 _FIELDS = ("backend", "namespace", "component", "options")
+_URL = re.compile(r"([A-Za-z][\w+.-]*)://([^/?#]*)(?:/+([^/?#]+))?(?:/+([^/?#]+))?/*(?:\?([^#]*))?")
 _VARIABLE = re.compile(r"(\$?)\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -91,6 +92,8 @@ def open_store_from_config(
     for name, value in overrides.items():
         (read if name in ("backend", "namespace", "component") else options)[name] = value
     for field in ("backend", "namespace", "component"):
+        if field in options:
+            raise ConfigError(f"{field!r} stands among the options in {origin}; it is a key of its own beside them")
         if field not in read:
             raise ConfigError(f"{origin} names no {field}")
         if not isinstance(read[field], str):
@@ -124,25 +127,30 @@ def _from_toml(path: Path) -> dict[str, object]:
 
 
 def _from_url(url: str) -> dict[str, object]:
-    """Take a URL apart. Its text is in no error, since it may hold a password."""
-    split = urlsplit(url)
-    path = [_expanded(unquote(part)) for part in split.path.strip("/").split("/") if part]
-    if len(path) > 2 or split.fragment:
+    """Take a URL apart. Its text is in no error, since it may hold a password; the standard library's show it."""
+    match = _URL.fullmatch(url)
+    if match is None:
         raise ConfigError("a store's URL is backend://[user:password@]hosts/namespace/component[?option=value]")
-    read: dict[str, object] = {"backend": split.scheme, **dict(zip(("namespace", "component"), path, strict=False))}
-    options: dict[str, object] = {}
-    for name, value in parse_qsl(split.query, keep_blank_values=True):
-        if name in options:
-            raise ConfigError(f"the URL gives the option {name!r} twice")
-        options[name] = _expanded(value)
-    login, _, hosts = split.netloc.rpartition("@")
+    backend, netloc, namespace, component, query = match.groups()
+    read: dict[str, object] = {"backend": backend}
+    for field, part in (("namespace", namespace), ("component", component)):
+        if part:
+            read[field] = _expanded(unquote(part))
+    login, _, hosts = netloc.rpartition("@")
+    given: list[tuple[str, object]] = []
     if login:
         user, colon, password = login.partition(":")
-        options["user"] = _expanded(unquote(user))
+        given.append(("user", _expanded(unquote(user))))
         if colon:
-            options["password"] = _expanded(unquote(password))
+            given.append(("password", _expanded(unquote(password))))
     if hosts:
-        options |= _hosts(_expanded(unquote(hosts)), find_backend(split.scheme))
+        given += _hosts(_expanded(unquote(hosts)), find_backend(backend)).items()
+    given += [(name, _expanded(value)) for name, value in parse_qsl(query or "", keep_blank_values=True)]
+    options: dict[str, object] = {}
+    for name, value in given:
+        if name in options:
+            raise ConfigError(f"the URL gives the option {name!r} twice")
+        options[name] = value
     read["options"] = options
     return read
 
@@ -168,7 +176,7 @@ def _expanded(value: Any) -> Any:
         return _VARIABLE.sub(_from_environment, value)
     if isinstance(value, Mapping):
         return {name: _expanded(inner) for name, inner in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_expanded(inner) for inner in value]
     return value
 

@@ -7,6 +7,7 @@ backend that is told of changes pushes them into a `PushFollower`; one that is n
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from etha.kvstore.skeleton import SkeletalStore
 
 __all__ = ["LOOK_GRACE", "Batch", "Follower", "Outage", "PollingFollower", "PushFollower", "Selector", "first_look_by"]
+
+log = logging.getLogger("etha.kvstore")
 
 LOOK_GRACE = 0.5
 """Seconds that a look may take which begins at, or just before, the deadline of its wait."""
@@ -211,7 +214,7 @@ class PollingFollower(Follower):
         self._tried = False
         self._answered = False
         self._started = monotonic()
-        self._look_took = 0.0
+        self._look_took = self._look_before_took = 0.0
         self._ridden_out: tuple[type[KVStoreError], ...] = (OperationTimeoutError,)
         if "outlives_server" in store.spec.capabilities:
             self._ridden_out += (StoreUnavailableError,)
@@ -232,12 +235,16 @@ class PollingFollower(Follower):
             try:
                 changes = self._look(by, thorough=final)
             except self._ridden_out as error:  # a silent server may speak again, and the deadline is the wait's own
-                self.outage = self.outage or Outage(now, error)
+                if self.outage is None:
+                    self.outage = Outage(now, error)
+                    log.warning("the store does not answer, and a wait rides it out: %s", error)
                 if final or monotonic() >= deadline:
                     return ()
                 continue
-            self.outage = None
-            self._look_took = monotonic() - now
+            if self.outage is not None:
+                self.outage = None
+                log.info("the store answers again, and the wait goes on")
+            self._look_before_took, self._look_took = self._look_took, monotonic() - now
             if changes or not self._answered:
                 batch = Batch(changes, restart=not self._answered)
                 self._answered = True
@@ -248,8 +255,9 @@ class PollingFollower(Follower):
     def _pause(self) -> float:
         waited = monotonic() - self._started
         pause = min(max(self.SHARE * waited, self.SHORTEST_PAUSE), self.LONGEST_PAUSE)
-        if waited > 1.0:
-            pause = max(pause, self._look_took * (1.0 - self.SHARE) / self.SHARE)
+        if waited > 1.0:  # the shorter of two looks: one that was held up once says nothing of the next
+            took = min(self._look_took, self._look_before_took)
+            pause = max(pause, took * (1.0 - self.SHARE) / self.SHARE)
         return pause
 
     def _look(self, deadline: float, *, thorough: bool) -> list[tuple[bytes, bytes | None]]:
@@ -268,7 +276,7 @@ class PollingFollower(Follower):
         elif "waits_by_pattern" in self._store.spec.capabilities:
             now = self._enumerate(deadline)
         else:
-            now = self._read_candidates(deadline)
+            now = self._read_candidates(deadline, thorough)
         changes: list[tuple[bytes, bytes | None]] = [(k, v) for k, v in now.items() if self._seen.get(k) != v]
         changes += [(key, None) for key in self._seen if key not in now]
         self._seen = now
@@ -284,14 +292,14 @@ class PollingFollower(Follower):
         found = self._store._enumerate(pattern.literal_prefix, deadline)
         return {key: value for key, value in found if pattern.matches(key)}
 
-    def _read_candidates(self, deadline: float) -> dict[bytes, bytes]:
+    def _read_candidates(self, deadline: float, thorough: bool) -> dict[bytes, bytes]:
         """Read the candidates that are not settled yet; read the settled ones again when there are enough.
 
         Two readings of the same keys that agree show that there was an instant between them at which all held
         (unless a key left its value and came back to it in between, which no reading can tell).
         """
         candidates, value = self._selector.candidates or (), self._selector.value
-        settled = {key: held for key, held in self._seen.items() if held == value}
+        settled = {} if thorough else {key: held for key, held in self._seen.items() if held == value}
         now = settled | self._read_all((key for key in candidates if key not in settled), deadline)
         holders = [key for key in candidates if now.get(key) == value]
         if len(holders) > 1 and len(holders) >= (self._selector.expected or 0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from etha.kvstore.errors import ConfigError
 from etha.kvstore.hookspecs import BackendSpec, Option
@@ -21,7 +22,7 @@ def check_options(spec: BackendSpec, options: Mapping[str, object]) -> dict[str,
     spec : BackendSpec
         The backend.
     options : mapping
-        Names and values. `None` stands for the default.
+        Names and values. `None` stands for the default of the store class, and is left out.
 
     Returns
     -------
@@ -43,7 +44,7 @@ def check_options(spec: BackendSpec, options: Mapping[str, object]) -> dict[str,
     for name in options:
         if name not in known:
             raise unknown_name(name, known, f"backend {spec.name!r} has no option")
-    return {name: _checked(value, known[name], spec) for name, value in options.items()}
+    return {name: _checked(value, known[name], spec) for name, value in options.items() if value is not None}
 
 
 def unknown_name(name: str, known: Iterable[str], said: str) -> ConfigError:
@@ -54,11 +55,12 @@ def unknown_name(name: str, known: Iterable[str], said: str) -> ConfigError:
 
 
 def _checked(value: object, option: Option, spec: BackendSpec) -> object:
-    if value is None or option.type is object:
+    if option.type is object:
         return value
     converted = _parsed(value, option.type) if isinstance(value, str) else value
     if option.type is float and isinstance(converted, int) and not isinstance(converted, bool):
-        converted = float(converted)
+        with suppress(OverflowError):
+            converted = float(converted)
     if option.type is list and isinstance(converted, tuple):
         converted = list(converted)
     fits = isinstance(converted, option.type) and isinstance(converted, bool) == (option.type is bool)
@@ -78,8 +80,6 @@ def _parsed(text: str, wanted: type) -> object:
     if wanted is bool:
         return _TRUTH.get(text.lower(), text)
     if wanted in (int, float):
-        try:
+        with suppress(ValueError):
             return wanted(text)
-        except ValueError:
-            pass
     return text

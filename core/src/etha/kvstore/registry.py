@@ -7,6 +7,7 @@ names silently. This one loads the backend that was asked for and no other, each
 from __future__ import annotations
 
 import difflib
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -37,6 +38,8 @@ __all__ = [
     "register_backend",
     "unregister_backend",
 ]
+
+log = logging.getLogger("etha.kvstore")
 
 KNOWN_DISTRIBUTIONS = {name: f"etha-kvstore-{name}" for name in ("memory", "tcpstore", "etcd")}
 """What to install for the backends of this project; others are found by their entry points alone."""
@@ -262,7 +265,7 @@ def load_object(path: str, backend: str) -> Any:
     module, _, name = path.partition(":")
     try:
         return getattr(import_module(module), name)
-    except Exception as error:  # a plugin's module may fail with anything
+    except (Exception, SystemExit) as error:  # a plugin's module may do anything when it is imported
         raise BackendLoadError(
             f"backend {backend!r} is installed, but {path!r} can't be imported: {type(error).__name__}: {error}"
         ) from error
@@ -287,9 +290,12 @@ def _claims() -> dict[str, list[_Claim]]:
     """
     found: dict[str, dict[str, _Claim]] = {}
     for distribution in importlib_metadata.distributions():
-        for point in distribution.entry_points.select(group=GROUP):
-            claim = _Claim(point, distribution.name, distribution.version)
-            found.setdefault(point.name, {}).setdefault(_normal(distribution.name), claim)
+        try:
+            for point in distribution.entry_points.select(group=GROUP):
+                claim = _Claim(point, distribution.name, distribution.version)
+                found.setdefault(point.name, {}).setdefault(_normal(distribution.name), claim)
+        except Exception as error:  # noqa: BLE001, PERF203 (damaged metadata fail with anything)
+            log.warning("a distribution with damaged metadata is left aside: %s: %s", type(error).__name__, error)
     return {name: list(claims.values()) for name, claims in found.items()}
 
 
@@ -302,12 +308,12 @@ def _load(name: str, claims: list[_Claim]) -> BackendSpec:
     point, origin = claims[0].point, str(claims[0])
     try:
         plugin = point.load()
-    except Exception as error:  # a broken plugin may fail with anything
+    except (Exception, SystemExit) as error:  # a plugin's module may do anything when it is imported
         raise BackendLoadError(
             f"backend {name!r} of {origin} is installed, but its plugin {point.value!r} can't be imported: "
             f"{type(error).__name__}: {error}"
         ) from error
-    spec = _ask(plugin, name, origin)
+    spec = _ask(plugin, point.value, name, origin)
     _check_contract(spec, origin)
     if spec.name != name:
         raise BackendLoadError(
@@ -316,12 +322,13 @@ def _load(name: str, claims: list[_Claim]) -> BackendSpec:
     return spec
 
 
-def _ask(plugin: ModuleType, name: str, origin: str) -> BackendSpec:
+def _ask(plugin: object, module: str, name: str, origin: str) -> BackendSpec:
     """Call the hook of one plugin, in a plugin manager of its own."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     try:
-        manager.register(plugin)
+        if isinstance(plugin, ModuleType):
+            manager.register(plugin)
         manager.check_pending()
         specs = manager.hook.kvstore_backend()
     except Exception as error:  # pluggy's refusal of a misspelt hook, or whatever the plugin's own code does
@@ -330,7 +337,7 @@ def _ask(plugin: ModuleType, name: str, origin: str) -> BackendSpec:
         ) from error
     if len(specs) != 1 or not isinstance(specs[0], BackendSpec):
         raise BackendLoadError(
-            f"backend {name!r} of {origin} is installed, but {plugin.__name__} has no function kvstore_backend, marked "
+            f"backend {name!r} of {origin} is installed, but {module} has no function kvstore_backend, marked "
             "with etha.kvstore.hookspecs.hookimpl, that returns a BackendSpec"
         )
     return specs[0]

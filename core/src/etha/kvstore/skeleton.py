@@ -149,7 +149,7 @@ class SkeletalStore(KVStore):
 
     def set(self, key: str, value: str, *, component: str | None = None) -> None:
         full = self._full(key, component)
-        self._write(full, _utf8(value, key), monotonic() + self.timeout)
+        self._write(full, _utf8(value, key, "; set_bytes() takes bytes"), monotonic() + self.timeout)
 
     def get_bytes(self, key: str, *, component: str | None = None) -> bytes | None:
         stored = self._read(self._full(key, component), monotonic() + self.timeout)
@@ -245,11 +245,12 @@ class SkeletalStore(KVStore):
 
     def _prefix(self, component: str | None) -> bytes:
         """Give the checked prefix of a component's keys."""
-        made = self._prefixes.get(component)
-        if made is None:
+        try:
+            return self._prefixes[component]
+        except (KeyError, TypeError):  # not seen before, or nothing that a dict can hold
             assert component is not None  # the store's own prefix is made at its opening
-            made = self._prefixes[component] = keys.prefix(self.namespace, component)
-        return made
+            made = keys.prefix(self.namespace, component)
+            return self._prefixes.setdefault(component, made)
 
     def _full(self, key: str, component: str | None, what: str = "key") -> bytes:
         """Refuse a call on a store that is gone, and make the full key."""
@@ -339,6 +340,7 @@ class _SkeletalWatch(Watch):
         self._pattern = pattern
         self._begin = len(store._prefix(component))
         self._follower: Follower | None = None
+        self._left = False
         self._now: dict[bytes, bytes] = {}
         self._pending: Iterator[Change] = iter(())
 
@@ -361,6 +363,7 @@ class _SkeletalWatch(Watch):
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self._left = True
         if self._follower is not None:
             self._store._detach(self._follower)
 
@@ -371,6 +374,8 @@ class _SkeletalWatch(Watch):
         while True:
             if self._store._refusal is not None:
                 raise self._store._refused()
+            if self._left:
+                raise StoreClosedError("the block of this watch was left")
             for change in self._pending:
                 return change
             batches = self._follower.next(deadline)
@@ -432,15 +437,14 @@ def _count(expected_count: int) -> int:
     return count
 
 
-def _utf8(value: str, key: str) -> bytes:
+def _utf8(value: str, key: str, advice: str = "") -> bytes:
     """Encode a text value."""
     if not isinstance(value, str):
-        advice = "; set_bytes() takes bytes" if isinstance(value, (bytes, bytearray, memoryview)) else ""
         raise TypeError(f"the value for {key!r} is a str, not {type(value).__name__}{advice}")
     try:
         return value.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"the value for {key!r} can't be said in UTF-8: {error.reason}; use set_bytes()") from None
+        raise ValueError(f"the value for {key!r} can't be said in UTF-8: {error.reason}{advice}") from None
 
 
 _open_stores: weakref.WeakSet[SkeletalStore] = weakref.WeakSet()

@@ -166,7 +166,9 @@ class EtcdFollower(PushFollower):
             else:
                 kvs, header = list_range(self._connection, self._pattern.literal_prefix, by, self._cancellation)
         except (OperationTimeoutError, StoreUnavailableError) as error:
-            self.outage = self.outage or Outage(started, error)
+            if self.outage is None:
+                self.outage = Outage(started, error)
+                log.warning("etcd does not answer, and a wait rides it out: %s", error)
             return ()
         self.outage = None
         self._listed = True
