@@ -1,0 +1,297 @@
+"""`TCPKVStore`: the contract on a `torch.distributed.TCPStore`, or on another torch store that the caller has."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from time import monotonic
+from typing import TypeVar, cast
+
+from torch.distributed import Store  # type: ignore[attr-defined]  # public, but not by torch's types
+
+from etha.kvstore import keys
+from etha.kvstore.errors import (
+    ConfigError,
+    OperationTimeoutError,
+    OutcomeUnknownError,
+    StoreClosedError,
+    StoreUnavailableError,
+    UnsupportedOperationError,
+    ValueDecodeError,
+)
+from etha.kvstore.follow import LOOK_GRACE, Follower, Selector
+from etha.kvstore.skeleton import SkeletalStore
+from etha_kvstore_tcpstore import requests
+from etha_kvstore_tcpstore.address import Address, choose_address
+from etha_kvstore_tcpstore.connect import connect, find_server, serve
+from etha_kvstore_tcpstore.following import CandidatesFollower
+from etha_kvstore_tcpstore.leaving import enter, leave, leave_last
+from etha_kvstore_tcpstore.plugin import SPEC
+from etha_kvstore_tcpstore.requests import TorchStore
+from etha_kvstore_tcpstore.worker import UnansweredError, Worker, WorkerEndedError
+
+__all__ = ["TCPKVStore"]
+
+log = logging.getLogger("etha.kvstore")
+
+VALUE_LIMIT = 8 * 1024 * 1024
+"""The largest value that torch's server takes, in bytes as stored. On more it cuts the connection."""
+
+CHECK_BYTES = 64 * 1024
+"""How long the keys of one ``check`` may be in all. Beyond that the server's time for it grows with the square."""
+
+READS_A_TURN = 64
+"""How many keys are read before another caller has a turn at the worker."""
+
+Answer = TypeVar("Answer")
+
+
+class TCPKVStore(SkeletalStore):
+    """A store whose keys live in a torch store: as a rule a `torch.distributed.TCPStore`, which one process hosts.
+
+    Every read is one round trip, and every write is acknowledged. Waits poll, at intervals that follow the time waited.
+    The data live in the hosting process and die with it. There is no authentication and no encryption.
+
+    Parameters
+    ----------
+    namespace, component : str
+        As `KVStore`.
+    host : str, optional
+        The server's host name, IPv4 or IPv6 address. Where neither `host` nor `port` is given, the store that the agent
+        of ``torchrun`` hosts is used.
+    port : int, optional
+        The server's port. With `is_master`, 0 finds a free one, which the attribute `port` tells.
+    is_master : bool
+        Host the server, on exactly this address; in one process. `close` then waits, at most the operation timeout,
+        until the stores that connected have closed.
+    timeout : float
+        The operation timeout, in seconds.
+    connect_timeout : float
+        How long the opening waits for the server, in seconds.
+    store : torch.distributed.Store, optional
+        A torch store to use instead of `host`, `port` and `is_master`: a `TCPStore`, a `PrefixStore` over one, a
+        `HashStore`, a `FileStore`. It stays the caller's, who may use it at the same time.
+
+    Attributes
+    ----------
+    host : str or None
+        The server's host; `None` where the torch store has no server.
+    port : int or None
+        The server's port.
+
+    Raises
+    ------
+    ConfigError
+        If the options contradict each other or don't say enough, or the torch store lacks what reading needs.
+    StoreUnavailableError
+        If no server answered within `connect_timeout`, or, with `is_master`, the address could not be listened on.
+
+    Examples
+    --------
+    >>> with TCPKVStore("job-42", "trainer", host="127.0.0.1", port=0, is_master=True) as store:
+    ...     store.set("ready", "1")
+    ...     store.wait_for_value("ready", "1", timeout=60)
+    b'1'
+    """
+
+    spec = SPEC
+
+    def __init__(
+        self,
+        namespace: str,
+        component: str,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        is_master: bool = False,
+        timeout: float = 10.0,
+        connect_timeout: float = 30.0,
+        store: Store | None = None,
+    ) -> None:
+        super().__init__(namespace, component, timeout=timeout)
+        if not connect_timeout > 0:
+            raise ValueError(f"connect_timeout is a positive number of seconds, not {connect_timeout!r}")
+        deadline = monotonic() + connect_timeout
+        self.host, self.port = host, port
+        self._kind = type(store).__name__
+        self._hosts = is_master
+        self._tells_deletions = True
+        self._lost: RuntimeError | None = None
+        make: Callable[[], object]
+        if store is None:
+            self.host, self.port = address = choose_address(host, port, is_master=is_master)
+            make = partial(serve if is_master else connect, address, deadline)
+        elif host is not None or port is not None or is_master:
+            raise ConfigError("backend 'tcpstore' takes a store, or host, port and is_master, not both")
+        elif not isinstance(store, Store):
+            raise ConfigError(f"option 'store' is a torch.distributed.Store, not {type(store).__name__}")
+        else:
+            make = partial(_same, store)
+        self._worker = self._start(deadline + LOOK_GRACE, cast("Callable[[], TorchStore]", make))
+        try:
+            self._enter(deadline + LOOK_GRACE, given=store is not None)
+        except BaseException:
+            with suppress(UnansweredError):
+                self._worker.end(monotonic(), _same)
+            raise
+
+    def _start(self, deadline: float, make: Callable[[], TorchStore]) -> Worker[TorchStore]:
+        """Start the worker with its torch store."""
+        try:
+            return Worker(deadline, make)
+        except ValueError as error:
+            raise ConfigError(f"{self.host!r} is no host: {error}") from error
+        except (OSError, RuntimeError, UnansweredError) as error:
+            failure = "a TCPStore can't be hosted" if self._hosts else "no TCPStore answered in time"
+            raise StoreUnavailableError(f"{failure} at {self._where()}: {error}") from error
+
+    def _enter(self, deadline: float, *, given: bool) -> None:
+        """Find out what the torch store can do, and count this one in; this makes the round trip of the opening."""
+        try:
+            if given and not self._ask(deadline, requests.reads_at_once):
+                raise ConfigError(f"{self._where()} has no working compare_set(), without which reading would block")
+            if given:
+                self._tells_deletions = self._ask(deadline, requests.tells_deletions)
+            server = self._ask(deadline, find_server)
+            if server is not None:
+                self.host, self.port = self.host or server.host, server.port
+            if not self._hosts:
+                self._ask(deadline, enter)
+        except OperationTimeoutError as error:
+            raise StoreUnavailableError(str(error)) from error
+
+    # --- what the skeleton asks for ---
+
+    def _read(self, key: bytes, deadline: float) -> bytes | None:
+        return self._ask(deadline, partial(requests.read, key))
+
+    def _read_many(self, wanted: Sequence[bytes], deadline: float) -> dict[bytes, bytes]:
+        """Read keys, a round trip each; those that are absent are left out."""
+        found: dict[bytes, bytes] = {}
+        for begin in range(0, len(wanted), READS_A_TURN):
+            found |= self._ask(deadline, partial(requests.read_many, wanted[begin : begin + READS_A_TURN]))
+        return found
+
+    def _exists(self, key: bytes, deadline: float) -> bool:
+        return self._all_exist([key], deadline)
+
+    def _all_exist(self, wanted: Sequence[bytes], deadline: float) -> bool:
+        """Tell whether all of some keys exist, in one round trip for each `CHECK_BYTES` of them."""
+        return all(self._ask(deadline, partial(requests.all_exist, run)) for run in _by_size(wanted))
+
+    def _write(self, key: bytes, value: bytes, deadline: float) -> None:
+        if len(value) > VALUE_LIMIT:
+            raise self._refuse_size(key, len(value), VALUE_LIMIT)
+        self._ask(deadline, partial(requests.write, key, value), changes=key)
+
+    def _remove(self, key: bytes, deadline: float) -> bool:
+        if not self._tells_deletions:
+            raise UnsupportedOperationError(f"{self._where()} does not tell whether a key that it deletes was there")
+        return self._ask(deadline, partial(requests.remove, key), changes=key)
+
+    def _enumerate(self, prefix: bytes, deadline: float) -> Iterable[tuple[bytes, bytes]]:
+        # While torch lists it holds the interpreter's lock, and on a frozen server the whole process would stand still.
+        # So another request goes first, and the listing begins only when the server has just spoken.
+        self._exists(prefix, deadline)
+        everything = self._ask(deadline, requests.full_keys)
+        return self._read_many([key for key in everything if key.startswith(prefix)], deadline).items()
+
+    def _follow(self, selector: Selector) -> Follower:
+        return CandidatesFollower(self, selector)
+
+    def _encode(self, data: bytes) -> bytes:
+        return base64.b64encode(data)
+
+    def _decode(self, key: str, stored: bytes) -> bytes:
+        try:
+            return base64.b64decode(stored, validate=True)
+        except binascii.Error as error:
+            raise ValueDecodeError(
+                f"the value of {key!r} is not base64, so set_bytes() did not write it; get() gives it as it is"
+            ) from error
+
+    def _release(self, cleanup: bool, deadline: float) -> None:
+        try:
+            still_here = self._worker.end(deadline + LOOK_GRACE, partial(self._take_leave, deadline))
+        except (UnansweredError, RuntimeError) as error:
+            log.warning("%s was away when this store closed: %s", self._where(), error)
+            return
+        if still_here > 0:
+            log.warning("%s closed while %d stores were still connected", self._where(), still_here)
+
+    def _take_leave(self, deadline: float, store: TorchStore) -> int:
+        """Say that this store is leaving, and return how many it leaves without a server."""
+        if self._lost is not None:
+            return 0  # nobody is there to be told, and whoever made the call that found out was
+        return leave_last(store, deadline) if self._hosts else leave(store)
+
+    def _where(self) -> str:
+        if self.host is None or self.port is None:
+            return f"the caller's {self._kind}"
+        return f"{Address(self.host, self.port)}{', hosted here' if self._hosts else ''}"
+
+    # --- the worker ---
+
+    def _ask(self, deadline: float, request: Callable[[TorchStore], Answer], *, changes: bytes | None = None) -> Answer:
+        """Have the worker make a request. All that can go wrong there is told in the contract's words here.
+
+        Parameters
+        ----------
+        deadline : float
+            By when to have the answer, on the monotonic clock, in seconds.
+        request : callable
+            Is given the torch store.
+        changes : bytes, optional
+            The key that the request changes: without an answer nobody knows whether it has.
+        """
+        if self._lost is not None:
+            raise self._unavailable(self._lost) from self._lost
+        try:
+            return self._worker.call(deadline, request)
+        except WorkerEndedError:
+            raise StoreClosedError("the store was closed during the call") from None
+        except NotImplementedError as error:
+            raise UnsupportedOperationError(f"{self._where()} can't do this: {error}") from error
+        except UnansweredError as silence:
+            if changes is not None and silence.begun:
+                raise self._unknown(changes, "no answer came in time") from silence
+            raise OperationTimeoutError(f"{self._where()} did not answer in time: {silence}") from silence
+        except Exception as error:
+            if isinstance(
+                error, RuntimeError
+            ):  # torch never connects again, and what broke in mid-reply is out of step
+                self._lost = error
+            if changes is not None:
+                raise self._unknown(changes, f"no answer came ({type(error).__name__})") from error
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> StoreUnavailableError:
+        advice = "; open another store once there is a server again" if error is self._lost else ""
+        return StoreUnavailableError(f"{self._where()} failed with {type(error).__name__}{advice}")
+
+    def _unknown(self, key: bytes, what: str) -> OutcomeUnknownError:
+        return OutcomeUnknownError(
+            f"{what} from {self._where()} to the change of {keys.split(key)[2]!r}, which may or may not take effect"
+        )
+
+
+def _same(store: Answer) -> Answer:
+    return store
+
+
+def _by_size(wanted: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Cut keys into runs of at most `CHECK_BYTES`."""
+    run: list[bytes] = []
+    size = 0
+    for key in wanted:
+        size += len(key) + 8  # each is sent with its length
+        if run and size > CHECK_BYTES:
+            yield run
+            run, size = [], len(key) + 8
+        run.append(key)
+    if run:
+        yield run
