@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import importlib_metadata
 import pytest
@@ -50,6 +53,25 @@ def bare_python(bare_library: Path) -> Callable[..., subprocess.CompletedProcess
             timeout=60,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def in_background() -> Callable[..., Future[Any]]:
+    """Run a call in another thread, one that can't hold up the end of the tests where it never returns."""
+
+    def run(call: Callable[..., Any], *arguments: object) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(call(*arguments))
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the test will see it
+                future.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        return future
 
     return run
 

