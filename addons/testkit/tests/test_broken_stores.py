@@ -434,10 +434,12 @@ class MatchesLikeAShell(Broken, MemoryStore):
     )
 
     class ShellPattern(Pattern):
+        def __init__(self, text: bytes, literal: int = 0) -> None:
+            super().__init__(text, literal)
+            self._shell = re.compile(re.escape(text[:literal].decode()) + translate(text[literal:].decode()))
+
         def matches(self, key: bytes) -> bool:
-            head, tail = self.literal_prefix.rpartition(b"/")[::2]
-            expression = re.escape(head.decode()) + "/" + translate(tail.decode() + "*" + self._suffix.decode())
-            return re.fullmatch(expression, key.decode()) is not None
+            return self._shell.match(key.decode()) is not None
 
     def _pattern(self, pattern: str, component: str | None) -> Pattern:
         full = self._full(pattern, component, "pattern")

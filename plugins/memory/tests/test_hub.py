@@ -12,6 +12,7 @@ from etha.kvstore.errors import StoreClosedError
 from etha.kvstore.follow import Batch, Follower, Selector
 from etha.kvstore.patterns import Pattern
 from etha_kvstore_memory import MemoryHub, MemoryStore
+from etha_kvstore_memory.hub import HubFollower
 
 KEY, OTHER = b"n/c/rank:0/ready", b"n/c/rank:1/ready"
 
@@ -145,6 +146,24 @@ def test_a_write_that_comes_while_a_wait_begins_is_seen(hub: MemoryHub) -> None:
     follower = hub.follow(Selector(SlowPattern(b"n/*")))
     writers[0].join(30)
     assert told(follower) == [Batch([(KEY, b"1")], restart=True), Batch(((KEY, b"2"),))]
+
+
+@pytest.mark.parametrize("pattern", [KEY, b"n/c/*"])
+def test_state_and_changes_are_told_under_one_lock_so_that_none_overtakes_another(
+    hub: MemoryHub, pattern: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked: list[bool] = []
+    push = HubFollower.push
+
+    def noting(follower: HubFollower, batch: Batch) -> None:
+        locked.append(hub._lock.locked())
+        push(follower, batch)
+
+    monkeypatch.setattr(HubFollower, "push", noting)
+    hub.follow(Selector(Pattern(pattern)))
+    hub.write(KEY, b"1")
+    hub.remove(KEY)
+    assert locked == [True] * 3
 
 
 @pytest.mark.parametrize("by", ["key", "value", "pattern"])

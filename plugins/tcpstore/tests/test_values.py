@@ -47,7 +47,7 @@ def test_the_bytes_that_stand_for_absence_are_a_value_like_any_other(store: TCPK
     assert store.get_bytes("key") == ABSENT
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(), data=st.binary())
 def test_every_value_comes_back_and_exists(store: TCPKVStore, text: str, data: bytes) -> None:
     store.set("text", text)

@@ -368,7 +368,8 @@ class KVStore(ABC):
         Notes
         -----
         Waits in other threads end with `StoreClosedError`, and so does every later call. A server that has gone is
-        logged, not raised. The call takes no longer than the operation timeout.
+        logged, not raised. The call takes no longer than the operation timeout. It takes locks, so it is not for a
+        signal handler.
 
         Examples
         --------

@@ -1,7 +1,8 @@
 """Open a store from a configuration: a mapping, a TOML file, a URL, or the environment variable `ETHA_KVSTORE_URL`.
 
-``${NAME}`` in any string of a configuration is the environment's, so that a namespace such as
-``job-${TORCHELASTIC_RUN_ID}-${TORCHELASTIC_RESTART_COUNT}`` keeps a restarted attempt out of the last one's keys.
+``${NAME}`` in any string of a configuration, but not of the keyword overrides, is the environment's, so that a
+namespace such as ``job-${TORCHELASTIC_RUN_ID}-${TORCHELASTIC_RESTART_COUNT}`` keeps a restarted attempt out of the last
+one's keys.
 ``$${NAME}`` is a literal ``${NAME}``.
 """
 
@@ -31,7 +32,7 @@ __all__ = ["ENVIRONMENT_VARIABLE", "open_store_from_config"]
 ENVIRONMENT_VARIABLE = "ETHA_KVSTORE_URL"
 
 _FIELDS = ("backend", "namespace", "component", "options")
-_URL = re.compile(r"([A-Za-z][\w+.-]*)://([^/?#]*)(?:/+([^/?#]+))?(?:/+([^/?#]+))?/*(?:\?([^#]*))?")
+_URL = re.compile(r"([A-Za-z][\w+.-]*)://([^/?#]*)(?:/+([^/?#@]+))?(?:/+([^/?#@]+))?/*(?:\?([^#]*))?")
 _VARIABLE = re.compile(r"(\$?)\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 

@@ -119,7 +119,7 @@ class WaitTimeoutError(KVStoreError, TimeoutError):
     Examples
     --------
     >>> try:
-    ...     store.wait_for_key("address", timeout=5)
+    ...     store.wait_for_key("address", timeout=0)
     ... except WaitTimeoutError as error:
     ...     print("nobody published", error.missing)
     nobody published ['address']

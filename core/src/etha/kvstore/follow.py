@@ -212,6 +212,7 @@ class PollingFollower(Follower):
         self._closed = threading.Event()
         self._seen: dict[bytes, bytes] = {}
         self._tried = False
+        self._outage_is_logged = False
         self._answered = False
         self._started = monotonic()
         self._look_took = self._look_before_took = 0.0
@@ -235,14 +236,16 @@ class PollingFollower(Follower):
             try:
                 changes = self._look(by, thorough=final)
             except self._ridden_out as error:  # a silent server may speak again, and the deadline is the wait's own
-                if self.outage is None:
-                    self.outage = Outage(now, error)
-                    log.warning("the store does not answer, and a wait rides it out: %s", error)
+                self.outage = self.outage or Outage(now, error)
                 if final or monotonic() >= deadline:
                     return ()
+                if not self._outage_is_logged:
+                    self._outage_is_logged = True
+                    log.warning("the store does not answer, and a wait rides it out: %s", error)
                 continue
-            if self.outage is not None:
-                self.outage = None
+            self.outage = None
+            if self._outage_is_logged:
+                self._outage_is_logged = False
                 log.info("the store answers again, and the wait goes on")
             self._look_before_took, self._look_took = self._look_took, monotonic() - now
             if changes or not self._answered:
@@ -283,8 +286,9 @@ class PollingFollower(Follower):
         return changes
 
     def _read_all(self, keys: Iterable[bytes], deadline: float) -> dict[bytes, bytes]:
-        """Read keys one by one; those that are absent are left out."""
-        found = ((key, self._store._read(key, deadline)) for key in keys)
+        """Read keys one by one; those that are absent are left out. No single read outlasts the operation timeout."""
+        store = self._store
+        found = ((key, store._read(key, min(deadline, monotonic() + store.timeout))) for key in keys)
         return {key: value for key, value in found if value is not None}
 
     def _enumerate(self, deadline: float) -> dict[bytes, bytes]:

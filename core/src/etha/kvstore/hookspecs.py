@@ -153,7 +153,7 @@ class BackendSpec:
 
 @_marker
 def kvstore_backend() -> BackendSpec:
-    """Tell the core about one backend. Called once, when the plugin is loaded.
+    """Tell the core about one backend. Called whenever the backend is asked for.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Patterns: keys in which each ``*`` stands for any run of characters, none and ``/`` included.
 
-All else is literal: ``?``, ``[`` and ``.`` mean themselves. Matching takes time linear in the key for each
-literal piece, whatever the pattern; a regular expression with several ``.*`` would not.
+All else is literal: ``?``, ``[`` and ``.`` mean themselves. Each literal piece is looked for once, from where the one
+before it ended; a regular expression with several ``.*`` would try all ways to place them.
 """
 
 from __future__ import annotations

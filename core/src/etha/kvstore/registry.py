@@ -93,7 +93,7 @@ def installed_backends() -> list[InstalledBackend]:
                 spec = _load(name, [claim])
             except KVStoreError as reason:
                 error = reason
-            if len(claims) > 1 or name in _in_process:
+            if len(claims) > 1:
                 error = _conflict(name, claims)
             found.append(InstalledBackend(name, claim.distribution, claim.version, spec, error))
     return sorted(found, key=lambda backend: (backend.name, backend.distribution))
@@ -130,12 +130,7 @@ def find_backend(name: str) -> BackendSpec:
     """
     if not isinstance(name, str):
         raise TypeError(f"a backend is chosen by name, a str, not {type(name).__name__}")
-    claims = _claims().get(name, [])
-    if name not in _in_process:
-        return _load(name, claims)
-    if claims:
-        raise _conflict(name, claims)
-    return _in_process[name]
+    return _in_process[name] if name in _in_process else _load(name, _claims().get(name, []))
 
 
 def open_store(backend: str, *, namespace: str, component: str, **options: object) -> KVStore:
@@ -366,10 +361,8 @@ def _not_found(name: str) -> BackendNotFoundError:
 
 
 def _conflict(name: str, claims: list[_Claim]) -> BackendConflictError:
-    claimants = [str(claim) for claim in claims]
-    here = ["this process (register_backend)"] if name in _in_process else []
     return BackendConflictError(
-        f"backend {name!r} is claimed by {' and by '.join([*claimants, *here])}; uninstall or rename one"
+        f"backend {name!r} is claimed by {' and by '.join(map(str, claims))}; uninstall or rename one"
     )
 
 

@@ -21,6 +21,7 @@ from typing import ClassVar
 from etha.kvstore import keys
 from etha.kvstore.base import Change, KVStore, Watch
 from etha.kvstore.errors import (
+    ConfigError,
     ForkedStoreError,
     KVStoreError,
     StoreClosedError,
@@ -50,7 +51,8 @@ class SkeletalStore(KVStore):
     `_encode` and `_decode`, `_release`, `_where`.
 
     Each of them is given full keys that are checked, and a deadline on the monotonic clock within which it must
-    answer or raise an error of `etha.kvstore.errors`. Each may be called from many threads at once.
+    answer or raise an error of `etha.kvstore.errors`. Each may be called from many threads at once. A `_read` that is
+    under way on a silent server when the store is closed ends soon with `StoreClosedError`, since a wait may be in it.
 
     Parameters
     ----------
@@ -61,7 +63,7 @@ class SkeletalStore(KVStore):
 
     Raises
     ------
-    ValueError
+    ConfigError
         If the timeout is not a positive number of seconds.
 
     Examples
@@ -90,7 +92,7 @@ class SkeletalStore(KVStore):
         super().__init__(namespace, component)
         self.timeout = _seconds(timeout)
         if not 0 < self.timeout < math.inf:
-            raise ValueError(f"the operation timeout is a positive number of seconds, not {timeout!r}")
+            raise ConfigError(f"the operation timeout is a positive number of seconds, not {timeout!r}")
         self._prefixes: dict[str | None, bytes] = {None: keys.prefix(namespace, component)}
         self._refusal: KVStoreError | None = None
         self._life = threading.Lock()
@@ -459,12 +461,13 @@ def _disown_stores() -> None:
     stores = list(_open_stores)
     if not stores:
         return
-    import ctypes
-
     for store in stores:
         store._refusal = ForkedStoreError(
             f"this {type(store).__name__} was opened in another process, of which this one is a fork; open one here"
         )
+    import ctypes
+
+    for store in stores:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(store))
     _open_stores.clear()
 

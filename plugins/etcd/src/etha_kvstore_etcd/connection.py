@@ -76,6 +76,9 @@ class Cancellation:
         except BaseException:  # Ctrl-C: nobody waits for the reply any more
             call.cancel()
             raise
+        finally:
+            self._call = None
+            del call  # see `forget_frames`
 
     def cancel(self) -> None:
         """End the call that is under way, and every later one."""

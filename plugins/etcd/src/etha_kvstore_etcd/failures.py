@@ -22,7 +22,7 @@ from etha.kvstore.errors import (
     ValueTooLargeError,
 )
 
-__all__ = ["CompactedError", "Failure", "Verdict", "judge", "refusal"]
+__all__ = ["CompactedError", "Failure", "Verdict", "forget_frames", "judge", "refusal"]
 
 
 class Verdict(Enum):
@@ -87,6 +87,7 @@ def judge(error: Exception, address: str) -> Failure:
     Failure
         The verdict, and the error with grpcio's as its cause.
     """
+    forget_frames(error)
     if not isinstance(error, grpc.RpcError):
         return _failure(Verdict.FINAL, StoreClosedError("the store was closed during the call"), error)
     code, said = error.code(), error.details() or ""
@@ -116,6 +117,21 @@ def judge(error: Exception, address: str) -> Failure:
     if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED):
         return _failure(Verdict.FINAL, KVStoreError(f"{text} ({code.name})"), error)
     return _failure(Verdict.UNKNOWN, StoreUnavailableError(text), error)
+
+
+def forget_frames(error: Exception) -> None:
+    """Take an error's traceback away.
+
+    With grpcio, the error of a failed stream is the call itself, and the frames of its traceback hold it, so that it
+    lives until the garbage collector comes by. It takes a lock when it is destroyed. If that is when the interpreter
+    ends, a thread of grpcio's that was stopped may hold that lock, and the process never ends.
+
+    Parameters
+    ----------
+    error : Exception
+        What grpcio raised.
+    """
+    error.__traceback__ = None
 
 
 def refusal(said: str, address: str) -> AuthenticationError | None:

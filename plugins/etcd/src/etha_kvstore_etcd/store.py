@@ -208,7 +208,7 @@ class EtcdStore(SkeletalStore):
         if cleanup:
             self._clean_up(deadline)
         self._connection.closed.set()
-        self._stream.close()
+        self._stream.close(deadline)
         self._connection.close()
 
     def _where(self) -> str:

@@ -28,7 +28,7 @@ from etha.kvstore.errors import (
 from etha.kvstore.follow import LOOK_GRACE, Batch, Outage, PushFollower, Selector, first_look_by
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
 from etha_kvstore_etcd.connection import Backoff, Cancellation, Connection
-from etha_kvstore_etcd.failures import Verdict, judge, refusal
+from etha_kvstore_etcd.failures import Verdict, forget_frames, judge, refusal
 from etha_kvstore_etcd.ranges import is_key, list_range, prefix_end
 from etha_kvstore_etcd.rpc import Rpc
 
@@ -168,7 +168,8 @@ class EtcdFollower(PushFollower):
         except (OperationTimeoutError, StoreUnavailableError) as error:
             if self.outage is None:
                 self.outage = Outage(started, error)
-                log.warning("etcd does not answer, and a wait rides it out: %s", error)
+                if monotonic() < deadline:
+                    log.warning("etcd does not answer, and a wait rides it out: %s", error)
             return ()
         self.outage = None
         self._listed = True
@@ -295,17 +296,20 @@ class WatchStream:
     def restart(self, reason: KVStoreError) -> None:
         """Give the stream up for dead and open another."""
         self._restart_reason = reason
-        if self._call is not None:
-            self._call.cancel()
+        self._cancel()
 
-    def close(self) -> None:
+    def close(self, deadline: float) -> None:
         """End the stream and its thread. The connection is marked as closed before."""
         self._requests.put(None)
-        call, thread = self._call, self._thread
+        self._cancel()
+        thread = self._thread
+        if thread is not None:
+            thread.join(max(0.0, deadline - monotonic()))
+
+    def _cancel(self) -> None:
+        call = self._call
         if call is not None:
             call.cancel()
-        if thread is not None:
-            thread.join(timeout=1.0)
 
     def _run(self) -> None:
         """Keep a stream open until the store is closed, or a stream is lost that nobody waits on."""
@@ -321,10 +325,13 @@ class WatchStream:
                 ended: Exception = StoreUnavailableError(f"etcd at {member.address} ended the watch stream")
             except (grpc.RpcError, ValueError) as error:
                 ended = error
+            self._call = None
+            forget_frames(ended)
             if not self._connection.closed.is_set():
                 self._lost(ended, member)
                 with suppress(StoreClosedError):
                     backoff.pause()
+            del ended
 
     def _read(self, member: Rpc, backoff: Backoff) -> None:
         """Open a stream, ask for every watch again, and hand out what it says until it ends."""

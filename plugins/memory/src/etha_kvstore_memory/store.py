@@ -17,7 +17,7 @@ class MemoryStore(SkeletalStore):
     """A store whose keys live in this process.
 
     Stores that share a hub see each other's keys. The default hub is process-wide and ends, with all its keys, when
-    the last open store that uses it is closed.
+    the last open store that uses it is closed. A store that is dropped without being closed holds it.
 
     Parameters
     ----------

@@ -1,0 +1,48 @@
+"""A store that is closed leaves nothing of grpcio's behind that could keep the process from ending."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from etha.kvstore.errors import StoreClosedError, WaitTimeoutError
+
+
+def calls_alive() -> int:
+    """Count grpcio's calls that take a lock when they are destroyed."""
+    return sum(isinstance(each, grpc.Call) and isinstance(each, grpc.RpcContext) for each in gc.get_objects())
+
+
+@pytest.fixture
+def no_collection():
+    """Keep the garbage collector from hiding what is left in a cycle."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_no_call_outlives_its_store(etcd, open_store):
+    before, threads = calls_alive(), threading.active_count()
+    store, writer = open_store(etcd.endpoint), open_store(etcd.endpoint)
+    with ThreadPoolExecutor(2) as pool:
+        wait = pool.submit(store.wait_for_key, "key", 30)
+        with store.watch() as changes:
+            writer.set("key", "1")
+            changes.next(10)
+        assert wait.result(10) == b"1"
+        cut_short = pool.submit(store.wait_for_key, "never", 30)
+        with pytest.raises(WaitTimeoutError):
+            store.wait_for_key("never", 0.2)
+        store.close(cleanup=False)
+        with pytest.raises(StoreClosedError):
+            cut_short.result(10)
+        del cut_short
+    writer.close(cleanup=False)
+    assert calls_alive() == before
+    assert threading.active_count() <= threads + 2  # grpcio's own end in their own time
