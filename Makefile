@@ -60,7 +60,7 @@ lint: check-python $(STAMPS)/test
 	@echo "Checking format, lint, types and imports"
 	@$(BIN)/ruff format --check --quiet --output-format concise || { echo "make lint: these files are not formatted. Next: make format"; exit 1; }
 	@$(BIN)/ruff check --quiet --output-format concise || { echo "make lint: ruff objects. Next: make format mends what can be mended"; exit 1; }
-	@$(BIN)/mypy . || { echo "make lint: mypy objects; the lines above say where"; exit 1; }
+	@$(BIN)/mypy . || { echo "make lint: mypy objects. Next: mend the lines above, then make lint"; exit 1; }
 	@$(call quietly,imports,$(BIN)/lint-imports,an import crosses a wall,see [tool.importlinter] in pyproject.toml.)
 
 format: $(STAMPS)/test
