@@ -25,7 +25,7 @@ def run_ranks(url: str) -> str:
 
 @pytest.mark.timeout(60 + 30 * ROUNDS)
 @pytest.mark.parametrize("backend", ["etcd", "tcpstore"])
-def test_every_forked_rank_is_released_in_every_round(backend):
+def test_every_forked_rank_is_released_in_every_round(backend: str) -> None:
     released = f"{RANKS} of {RANKS} ranks were released in all of {ROUNDS} rounds"
     if backend == "etcd":
         with EtcdServer() as server:

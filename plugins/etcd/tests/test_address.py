@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
+from etcd_server import EtcdServer
 from etha.kvstore.errors import ConfigError
 from etha_kvstore_etcd import EtcdStore
 from etha_kvstore_etcd.address import parse_endpoints
 from etha_kvstore_etcd.ranges import prefix_end
+
+if TYPE_CHECKING:
+    from plugins.etcd.tests.conftest import OpenStore
 
 
 @pytest.mark.parametrize(
@@ -21,12 +27,12 @@ from etha_kvstore_etcd.ranges import prefix_end
         ("[::1]", "[::1]:2379", None),
     ],
 )
-def test_an_endpoint_names_a_host_a_port_and_perhaps_a_scheme(endpoint, address, scheme):
+def test_an_endpoint_names_a_host_a_port_and_perhaps_a_scheme(endpoint: str, address: str, scheme: str | None) -> None:
     assert parse_endpoints([endpoint]) == ([address], scheme)
 
 
 @pytest.mark.parametrize("endpoint", ["", ":1", "h:", "h:0", "h:65536", "h:x", "::1", "ftp://h:1", "://h:1", "http://"])
-def test_a_malformed_endpoint_is_refused(endpoint):
+def test_a_malformed_endpoint_is_refused(endpoint: str) -> None:
     with pytest.raises(ConfigError, match="endpoint"):
         parse_endpoints([endpoint])
 
@@ -49,12 +55,12 @@ def test_a_malformed_endpoint_is_refused(endpoint):
         {"endpoints": ["h:1"], "max_request_bytes": 10},
     ],
 )
-def test_options_that_say_too_little_or_contradict_each_other_are_refused(options):
+def test_options_that_say_too_little_or_contradict_each_other_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         EtcdStore("job", "trainer", **options)
 
 
-def test_host_and_port_stand_for_one_endpoint(etcd, open_store):
+def test_host_and_port_stand_for_one_endpoint(etcd: EtcdServer, open_store: OpenStore) -> None:
     host, _, port = etcd.endpoint.rpartition(":")
     store = EtcdStore("job", "trainer", host=host, port=int(port))
     assert etcd.endpoint in repr(store)
@@ -65,5 +71,5 @@ def test_host_and_port_stand_for_one_endpoint(etcd, open_store):
     ("prefix", "end"),
     [(b"a/", b"a0"), (b"a\xff", b"b"), (b"a\xfe\xff\xff", b"a\xff"), (b"\xff\xff", b"\0"), (b"", b"\0")],
 )
-def test_the_end_of_a_prefix_carries(prefix, end):
+def test_the_end_of_a_prefix_carries(prefix: bytes, end: bytes) -> None:
     assert prefix_end(prefix) == end

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import pytest
 
+from etcd_server import EtcdServer
+from etha_kvstore_etcd import EtcdStore
+
+if TYPE_CHECKING:
+    from plugins.etcd.tests.conftest import OpenStore
+
 
 @pytest.fixture
-def observer(etcd, open_store):
+def observer(etcd: EtcdServer, open_store: OpenStore) -> EtcdStore:
     return open_store(etcd.endpoint)
 
 
-def test_it_deletes_the_keys_that_this_store_wrote_in_every_component(etcd, open_store, observer):
+def test_it_deletes_the_keys_that_this_store_wrote_in_every_component(
+    etcd: EtcdServer, open_store: OpenStore, observer: EtcdStore
+) -> None:
     store = open_store(etcd.endpoint)
     for number in range(250):  # more than two transactions hold
         store.set(f"key-{number}", "value")
@@ -22,7 +31,9 @@ def test_it_deletes_the_keys_that_this_store_wrote_in_every_component(etcd, open
     assert observer.list_keys(component="elsewhere") == []
 
 
-def test_it_leaves_what_others_wrote_and_what_others_overwrote(etcd, open_store, observer):
+def test_it_leaves_what_others_wrote_and_what_others_overwrote(
+    etcd: EtcdServer, open_store: OpenStore, observer: EtcdStore
+) -> None:
     store = open_store(etcd.endpoint)
     store.set("mine", "1")
     store.set("taken", "1")
@@ -32,7 +43,9 @@ def test_it_leaves_what_others_wrote_and_what_others_overwrote(etcd, open_store,
     assert observer.list_keys() == ["taken", "theirs"]
 
 
-def test_it_leaves_a_key_that_was_deleted_and_written_again_by_another(etcd, open_store, observer):
+def test_it_leaves_a_key_that_was_deleted_and_written_again_by_another(
+    etcd: EtcdServer, open_store: OpenStore, observer: EtcdStore
+) -> None:
     store = open_store(etcd.endpoint)
     store.set("key", "1")
     store.delete("key")
@@ -41,14 +54,16 @@ def test_it_leaves_a_key_that_was_deleted_and_written_again_by_another(etcd, ope
     assert observer.get("key") == b"2"
 
 
-def test_without_cleanup_the_keys_stay(etcd, open_store, observer):
+def test_without_cleanup_the_keys_stay(etcd: EtcdServer, open_store: OpenStore, observer: EtcdStore) -> None:
     store = open_store(etcd.endpoint)
     store.set("key", "1")
     store.close(cleanup=False)
     assert observer.get("key") == b"1"
 
 
-def test_a_server_that_is_away_is_logged_and_not_raised(own_etcd, open_store, caplog):
+def test_a_server_that_is_away_is_logged_and_not_raised(
+    own_etcd: EtcdServer, open_store: OpenStore, caplog: pytest.LogCaptureFixture
+) -> None:
     store = open_store(own_etcd.endpoint, timeout=0.5)
     store.set("key", "1")
     own_etcd.kill()

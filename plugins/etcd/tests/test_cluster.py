@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 
 from etcd_server import EtcdCluster, EtcdServer, free_port
 from etha.kvstore import Change
 from etha.kvstore.errors import OutcomeUnknownError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from plugins.etcd.tests.conftest import OpenStore
 
 
 @pytest.fixture
@@ -19,14 +23,14 @@ def cluster() -> Iterator[EtcdCluster]:
         yield cluster
 
 
-def test_a_dead_first_endpoint_is_skipped_at_the_opening(etcd, open_store):
+def test_a_dead_first_endpoint_is_skipped_at_the_opening(etcd: EtcdServer, open_store: OpenStore) -> None:
     started = time.monotonic()
     store = open_store(f"127.0.0.1:{free_port()}", etcd.endpoint)
     assert store.get("key") is None
     assert time.monotonic() - started < 2.0
 
 
-def test_a_frozen_first_endpoint_is_skipped_at_the_opening(cluster, open_store):
+def test_a_frozen_first_endpoint_is_skipped_at_the_opening(cluster: EtcdCluster, open_store: OpenStore) -> None:
     frozen = cluster.members[0]
     frozen.freeze()
     store = open_store(*cluster.endpoints)
@@ -34,7 +38,7 @@ def test_a_frozen_first_endpoint_is_skipped_at_the_opening(cluster, open_store):
     frozen.thaw()
 
 
-def test_no_endpoint_at_all_is_an_error_that_names_them_after_connect_timeout(open_store):
+def test_no_endpoint_at_all_is_an_error_that_names_them_after_connect_timeout(open_store: OpenStore) -> None:
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     started = time.monotonic()
     with pytest.raises(StoreUnavailableError) as raised:
@@ -43,7 +47,7 @@ def test_no_endpoint_at_all_is_an_error_that_names_them_after_connect_timeout(op
     assert time.monotonic() - started < 1.5
 
 
-def test_a_server_that_starts_later_is_waited_for(open_store):
+def test_a_server_that_starts_later_is_waited_for(open_store: OpenStore) -> None:
     server = EtcdServer()
     with ThreadPoolExecutor(1) as pool:
         opening = pool.submit(open_store, server.endpoint, connect_timeout=30.0)
@@ -52,7 +56,9 @@ def test_a_server_that_starts_later_is_waited_for(open_store):
 
 
 @pytest.mark.parametrize("harm", ["kill", "freeze"])
-def test_reads_move_on_when_the_member_that_is_asked_goes_away(cluster, open_store, harm):
+def test_reads_move_on_when_the_member_that_is_asked_goes_away(
+    cluster: EtcdCluster, open_store: OpenStore, harm: str
+) -> None:
     store = open_store(*cluster.endpoints, timeout=30.0)
     store.set("key", "value")
     victim = cluster.members[0]
@@ -63,7 +69,9 @@ def test_reads_move_on_when_the_member_that_is_asked_goes_away(cluster, open_sto
 
 
 @pytest.mark.parametrize("harm", ["kill", "freeze"])
-def test_waits_move_on_when_the_member_that_they_watch_goes_away(cluster, open_store, harm):
+def test_waits_move_on_when_the_member_that_they_watch_goes_away(
+    cluster: EtcdCluster, open_store: OpenStore, harm: str
+) -> None:
     victim = cluster.members[0]
     store, writer = open_store(*cluster.endpoints), open_store(*cluster.endpoints[1:], timeout=20.0)
     with store.watch() as changes, ThreadPoolExecutor(1) as pool:

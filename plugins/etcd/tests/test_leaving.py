@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 
+from etcd_server import EtcdServer
 from etha.kvstore.errors import StoreClosedError, WaitTimeoutError
+
+if TYPE_CHECKING:
+    from plugins.etcd.tests.conftest import OpenStore
 
 
 def calls_alive() -> int:
@@ -18,7 +24,7 @@ def calls_alive() -> int:
 
 
 @pytest.fixture
-def no_collection():
+def no_collection() -> Iterator[None]:
     """Keep the garbage collector from hiding what is left in a cycle."""
     gc.collect()
     gc.disable()
@@ -27,7 +33,7 @@ def no_collection():
 
 
 @pytest.mark.usefixtures("no_collection")
-def test_no_call_outlives_its_store(etcd, open_store):
+def test_no_call_outlives_its_store(etcd: EtcdServer, open_store: OpenStore) -> None:
     before, threads = calls_alive(), threading.active_count()
     store, writer = open_store(etcd.endpoint), open_store(etcd.endpoint)
     with ThreadPoolExecutor(2) as pool:

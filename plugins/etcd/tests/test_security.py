@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trustme
@@ -15,6 +16,9 @@ import trustme
 from etcd_server import EtcdServer
 from etha.kvstore import open_store as open_by_name
 from etha.kvstore.errors import AuthenticationError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from plugins.etcd.tests.conftest import OpenStore
 
 CANARY = "canary-5f1d"
 
@@ -42,12 +46,12 @@ class Certificates:
 
 
 @pytest.fixture
-def certificates(tmp_path) -> Certificates:
+def certificates(tmp_path: Path) -> Certificates:
     return Certificates(tmp_path)
 
 
 @pytest.fixture
-def tls_etcd(certificates) -> Iterator[EtcdServer]:
+def tls_etcd(certificates: Certificates) -> Iterator[EtcdServer]:
     with EtcdServer(*certificates.server_arguments, tls=True) as server:
         yield server
 
@@ -71,20 +75,24 @@ def auth_etcd() -> Iterator[EtcdServer]:
         yield server
 
 
-def test_tls_with_the_right_authority_connects_and_waits(tls_etcd, certificates, open_store):
+def test_tls_with_the_right_authority_connects_and_waits(
+    tls_etcd: EtcdServer, certificates: Certificates, open_store: OpenStore
+) -> None:
     store = open_store(f"https://{tls_etcd.endpoint}", ca_cert=certificates.ca)
     store.set("key", "value")
     assert store.wait_for_key("key", 10) == b"value"
 
 
-def test_a_server_of_another_authority_is_refused_at_once(tls_etcd, tmp_path, open_store):
+def test_a_server_of_another_authority_is_refused_at_once(
+    tls_etcd: EtcdServer, tmp_path: Path, open_store: OpenStore
+) -> None:
     (tmp_path / "other").mkdir()
     other = Certificates(tmp_path / "other")
     with pytest.raises(AuthenticationError, match="certificates"):
         open_store(tls_etcd.endpoint, ca_cert=other.ca)
 
 
-def test_a_server_with_another_name_is_refused_at_once(tmp_path, open_store):
+def test_a_server_with_another_name_is_refused_at_once(tmp_path: Path, open_store: OpenStore) -> None:
     certificates = Certificates(tmp_path, server_name="elsewhere.example.org")
     with (
         EtcdServer(*certificates.server_arguments, tls=True) as server,
@@ -93,7 +101,9 @@ def test_a_server_with_another_name_is_refused_at_once(tmp_path, open_store):
         open_store(server.endpoint, ca_cert=certificates.ca)
 
 
-def test_mutual_tls_takes_the_clients_certificate_and_refuses_a_client_without(certificates, open_store):
+def test_mutual_tls_takes_the_clients_certificate_and_refuses_a_client_without(
+    certificates: Certificates, open_store: OpenStore
+) -> None:
     arguments = [*certificates.server_arguments, "--client-cert-auth", "--trusted-ca-file", certificates.ca]
     with EtcdServer(*arguments, tls=True) as server:
         with pytest.raises((AuthenticationError, StoreUnavailableError)):
@@ -105,24 +115,26 @@ def test_mutual_tls_takes_the_clients_certificate_and_refuses_a_client_without(c
         store.close()
 
 
-def test_a_client_in_the_clear_gets_nowhere_on_a_tls_server(tls_etcd, open_store):
+def test_a_client_in_the_clear_gets_nowhere_on_a_tls_server(tls_etcd: EtcdServer, open_store: OpenStore) -> None:
     with pytest.raises(StoreUnavailableError, match=tls_etcd.endpoint):
         open_store(tls_etcd.endpoint, connect_timeout=0.5)
 
 
-def test_a_user_with_the_right_password_works(auth_etcd, open_store):
+def test_a_user_with_the_right_password_works(auth_etcd: EtcdServer, open_store: OpenStore) -> None:
     store = open_store(auth_etcd.endpoint, user="worker", password=CANARY)
     store.set("key", "value")
     assert store.wait_for_keys("*", 1, value="value", timeout=10) == ["key"]
 
 
 @pytest.mark.parametrize("login", [{}, {"user": "worker", "password": "wrong"}, {"user": "nobody", "password": CANARY}])
-def test_a_wrong_user_or_password_is_refused_at_once(auth_etcd, open_store, login):
+def test_a_wrong_user_or_password_is_refused_at_once(
+    auth_etcd: EtcdServer, open_store: OpenStore, login: dict[str, str]
+) -> None:
     with pytest.raises(AuthenticationError):
         open_store(auth_etcd.endpoint, **login)
 
 
-def test_a_key_outside_the_users_role_is_refused_in_every_call(auth_etcd):
+def test_a_key_outside_the_users_role_is_refused_in_every_call(auth_etcd: EtcdServer) -> None:
     store = open_by_name(
         "etcd", namespace="other", component="c", endpoints=[auth_etcd.endpoint], user="worker", password=CANARY
     )
@@ -141,7 +153,7 @@ def test_a_key_outside_the_users_role_is_refused_in_every_call(auth_etcd):
                 call()
 
 
-def test_a_token_that_expires_in_mid_wait_is_renewed(auth_etcd, open_store):
+def test_a_token_that_expires_in_mid_wait_is_renewed(auth_etcd: EtcdServer, open_store: OpenStore) -> None:
     store = open_store(auth_etcd.endpoint, user="worker", password=CANARY)
     writer = open_store(auth_etcd.endpoint, user="worker", password=CANARY)
     with ThreadPoolExecutor(1) as pool:
@@ -153,7 +165,7 @@ def test_a_token_that_expires_in_mid_wait_is_renewed(auth_etcd, open_store):
         assert store.get("key") == b"value"
 
 
-def test_a_restart_that_forgets_all_tokens_does_not_end_a_wait(auth_etcd, open_store):
+def test_a_restart_that_forgets_all_tokens_does_not_end_a_wait(auth_etcd: EtcdServer, open_store: OpenStore) -> None:
     store = open_store(auth_etcd.endpoint, user="worker", password=CANARY, timeout=20.0)
     with ThreadPoolExecutor(1) as pool:
         wait = pool.submit(store.wait_for_key, "key", 60)
@@ -166,7 +178,7 @@ def test_a_restart_that_forgets_all_tokens_does_not_end_a_wait(auth_etcd, open_s
             assert wait.result(60) == b"value"
 
 
-def test_no_secret_is_shown_anywhere(auth_etcd, caplog):
+def test_no_secret_is_shown_anywhere(auth_etcd: EtcdServer, caplog: pytest.LogCaptureFixture) -> None:
     shown = []
     with caplog.at_level(logging.DEBUG):
         store = open_by_name(
@@ -190,7 +202,7 @@ def test_no_secret_is_shown_anywhere(auth_etcd, caplog):
                 call()
             shown += traceback.format_exception(failed.value)
         auth_etcd.kill()
-        store.timeout = 0.5
+        store.timeout = 0.5  # type: ignore[attr-defined]
         with pytest.raises(StoreUnavailableError) as gone:
             store.get("key")
         shown += traceback.format_exception(gone.value)
@@ -198,3 +210,19 @@ def test_no_secret_is_shown_anywhere(auth_etcd, caplog):
     shown.append(caplog.text)
     assert token
     assert not [text for text in shown if CANARY in text.replace(f'password="{CANARY}"', "") or token in text]
+
+
+def test_a_wait_that_begins_after_the_streams_token_has_expired_is_served(
+    auth_etcd: EtcdServer, open_store: OpenStore
+) -> None:
+    store = open_store(auth_etcd.endpoint, user="worker", password=CANARY)
+    writer = open_store(auth_etcd.endpoint, user="worker", password=CANARY)
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(TimeoutError):
+            store.wait_for_key("opens-the-stream", timeout=4.0)  # longer than a token lives
+        for key in ("first", "second"):
+            wait = pool.submit(store.wait_for_keys, f"{key}*", 1, "1", 30)
+            with pytest.raises(TimeoutError):
+                writer.wait_for_key("nobody-writes-this", timeout=0.5)
+            writer.set(key, "1")
+            assert wait.result(30) == [key]

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 
+from etcd_server import EtcdServer
 from etha.kvstore import Change
 from etha.kvstore.errors import WaitTimeoutError
+from etha.kvstore.follow import Selector
 from etha_kvstore_etcd import watching
+from etha_kvstore_etcd._proto import etcd_pb2 as pb
+from etha_kvstore_etcd.watching import EtcdFollower
 from tcp_proxy import TcpProxy
+
+if TYPE_CHECKING:
+    from plugins.etcd.tests.conftest import OpenStore
 
 
 @pytest.fixture
-def proxy(own_etcd):
+def proxy(own_etcd: EtcdServer) -> Iterator[TcpProxy]:
     with TcpProxy(own_etcd.endpoint) as proxy:
         yield proxy
 
 
-def test_a_watch_resumes_after_a_lost_connection_without_missing_or_repeating_a_change(own_etcd, proxy, open_store):
+def test_a_watch_resumes_after_a_lost_connection_without_missing_or_repeating_a_change(
+    own_etcd: EtcdServer, proxy: TcpProxy, open_store: OpenStore
+) -> None:
     store, writer = open_store(proxy.address), open_store(own_etcd.endpoint)
     with store.watch("n:*") as changes:
         for round_ in range(5):
@@ -34,7 +45,9 @@ def test_a_watch_resumes_after_a_lost_connection_without_missing_or_repeating_a_
             changes.next(0.2)
 
 
-def test_a_watch_that_lost_its_revision_to_a_compaction_yields_the_net_difference(own_etcd, proxy, open_store):
+def test_a_watch_that_lost_its_revision_to_a_compaction_yields_the_net_difference(
+    own_etcd: EtcdServer, proxy: TcpProxy, open_store: OpenStore
+) -> None:
     store, writer = open_store(proxy.address), open_store(own_etcd.endpoint)
     writer.set("stays", "1")
     writer.set("goes", "1")
@@ -56,7 +69,9 @@ def test_a_watch_that_lost_its_revision_to_a_compaction_yields_the_net_differenc
         assert sorted(mirror) == writer.list_keys()
 
 
-def test_a_wait_survives_a_compaction_while_its_connection_is_cut(own_etcd, proxy, open_store):
+def test_a_wait_survives_a_compaction_while_its_connection_is_cut(
+    own_etcd: EtcdServer, proxy: TcpProxy, open_store: OpenStore
+) -> None:
     store, writer = open_store(proxy.address), open_store(own_etcd.endpoint)
     with ThreadPoolExecutor(1) as pool:
         wait = pool.submit(store.wait_for_value, "key", "now", 30)
@@ -71,7 +86,9 @@ def test_a_wait_survives_a_compaction_while_its_connection_is_cut(own_etcd, prox
         assert wait.result(30) == b"now"
 
 
-def test_a_wait_goes_on_when_a_server_comes_back_with_its_data_wiped(own_etcd, open_store):
+def test_a_wait_goes_on_when_a_server_comes_back_with_its_data_wiped(
+    own_etcd: EtcdServer, open_store: OpenStore
+) -> None:
     store = open_store(own_etcd.endpoint, timeout=20.0)
     for number in range(20):  # history for the new one to lack
         store.set("filler", str(number))
@@ -94,7 +111,9 @@ def test_a_wait_goes_on_when_a_server_comes_back_with_its_data_wiped(own_etcd, o
                 seen[change.key] = change.value
 
 
-def test_a_silent_stream_is_found_dead_by_a_second_reading_and_replaced(own_etcd, open_store, monkeypatch):
+def test_a_silent_stream_is_found_dead_by_a_second_reading_and_replaced(
+    own_etcd: EtcdServer, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(watching, "CHECK_SECONDS", 0.2)
     with TcpProxy(own_etcd.endpoint) as proxy:
         store, writer = open_store(proxy.address, own_etcd.endpoint), open_store(own_etcd.endpoint)
@@ -106,12 +125,13 @@ def test_a_silent_stream_is_found_dead_by_a_second_reading_and_replaced(own_etcd
             assert changes.next(10) == Change("key", b"1")
 
 
-def test_a_member_that_is_behind_does_not_pass_for_another_history(own_etcd, open_store):
+def test_a_member_that_is_behind_does_not_pass_for_another_history(own_etcd: EtcdServer, open_store: OpenStore) -> None:
     store = open_store(own_etcd.endpoint)
     store.set("key", "1")
-    follower = store._follow(watching.Selector(store._pattern("*", None)))
+    follower = store._follow(Selector(store._pattern("*", None)))
+    assert isinstance(follower, EtcdFollower)
     follower.next(0.0)
-    header = store._connection.call("range", watching.pb.RangeRequest(key=b"x"), float("inf")).header
+    header = store._connection.call("range", pb.RangeRequest(key=b"x"), float("inf")).header
     assert follower.knows(header)
     header.revision = follower.next_revision - 2
     assert not follower.knows(header)
@@ -123,7 +143,7 @@ def test_a_member_that_is_behind_does_not_pass_for_another_history(own_etcd, ope
     follower.close()
 
 
-def test_a_thousand_waits_share_one_stream_and_three_threads(etcd, open_store):
+def test_a_thousand_waits_share_one_stream_and_three_threads(etcd: EtcdServer, open_store: OpenStore) -> None:
     store = open_store(etcd.endpoint)
     before = threading.active_count()
     with ThreadPoolExecutor(1000) as pool:
@@ -137,7 +157,7 @@ def test_a_thousand_waits_share_one_stream_and_three_threads(etcd, open_store):
         assert [wait.result(60) for wait in waits] == [str(number).encode() for number in range(1000)]
 
 
-def test_a_listing_of_several_pages_is_whole(etcd, open_store):
+def test_a_listing_of_several_pages_is_whole(etcd: EtcdServer, open_store: OpenStore) -> None:
     store = open_store(etcd.endpoint)
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda number: store.set(f"rank:{number}/ready", "1"), range(2500)))
@@ -147,7 +167,7 @@ def test_a_listing_of_several_pages_is_whole(etcd, open_store):
         assert len(changes.state) == 2500
 
 
-def test_keys_that_others_wrote_and_nobody_can_name_are_left_aside(etcd, open_store):
+def test_keys_that_others_wrote_and_nobody_can_name_are_left_aside(etcd: EtcdServer, open_store: OpenStore) -> None:
     store = open_store(etcd.endpoint)
     prefix = store._prefix(None)
     strangers = (prefix, prefix + b"\xff\xfe", prefix + b"nul\0")
@@ -160,10 +180,9 @@ def test_keys_that_others_wrote_and_nobody_can_name_are_left_aside(etcd, open_st
     assert store.wait_for_keys("*", 1, timeout=10) == ["mine"]
 
 
-def test_a_transaction_of_several_keys_is_seen_at_once(etcd, open_store):
+def test_a_transaction_of_several_keys_is_seen_at_once(etcd: EtcdServer, open_store: OpenStore) -> None:
     store = open_store(etcd.endpoint)
-    pb = watching.pb
-    follower = store._follow(watching.Selector(store._pattern("*", None)))
+    follower = store._follow(Selector(store._pattern("*", None)))
     follower.next(0.0)
     follower.next(0.0)
     put = [pb.RequestOp(request_put=pb.PutRequest(key=store._full(key, None), value=b"1")) for key in ("a", "b", "c")]
@@ -175,7 +194,7 @@ def test_a_transaction_of_several_keys_is_seen_at_once(etcd, open_store):
     follower.close()
 
 
-def test_iterating_over_a_watch_ends_when_the_store_is_closed(etcd, open_store):
+def test_iterating_over_a_watch_ends_when_the_store_is_closed(etcd: EtcdServer, open_store: OpenStore) -> None:
     store, writer = open_store(etcd.endpoint), open_store(etcd.endpoint)
     seen: list[Change] = []
     both = threading.Event()

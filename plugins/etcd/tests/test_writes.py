@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -13,6 +14,9 @@ from etha.kvstore.errors import OutcomeUnknownError, StoreUnavailableError, Valu
 from etha_kvstore_etcd import EtcdStore
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
 from tcp_proxy import TcpProxy
+
+if TYPE_CHECKING:
+    from plugins.etcd.tests.conftest import OpenStore
 
 
 @pytest.fixture
@@ -48,7 +52,9 @@ def in_flight(call: Callable[[], object], proxy: TcpProxy) -> tuple[threading.Th
     return thread, outcome
 
 
-def test_a_set_whose_reply_is_lost_is_confirmed_by_reading_and_written_once(etcd, proxy, open_store):
+def test_a_set_whose_reply_is_lost_is_confirmed_by_reading_and_written_once(
+    etcd: EtcdServer, proxy: TcpProxy, open_store: OpenStore
+) -> None:
     store, other = open_store(proxy.address), open_store(etcd.endpoint)
     thread, outcome = in_flight(lambda: store.set("key", "value"), proxy)
     other.wait_for_key("key", 10)
@@ -59,7 +65,9 @@ def test_a_set_whose_reply_is_lost_is_confirmed_by_reading_and_written_once(etcd
     assert revisions(etcd, store, "key") == 1
 
 
-def test_a_set_that_was_overwritten_before_it_could_be_confirmed_is_of_unknown_outcome(etcd, proxy, open_store):
+def test_a_set_that_was_overwritten_before_it_could_be_confirmed_is_of_unknown_outcome(
+    etcd: EtcdServer, proxy: TcpProxy, open_store: OpenStore
+) -> None:
     store, other = open_store(proxy.address), open_store(etcd.endpoint)
     thread, outcome = in_flight(lambda: store.set("key", "mine"), proxy)
     other.wait_for_key("key", 10)
@@ -71,7 +79,9 @@ def test_a_set_that_was_overwritten_before_it_could_be_confirmed_is_of_unknown_o
     assert other.get("key") == b"theirs"
 
 
-def test_a_set_whose_request_was_lost_is_of_unknown_outcome_and_not_sent_again(etcd, proxy, open_store):
+def test_a_set_whose_request_was_lost_is_of_unknown_outcome_and_not_sent_again(
+    etcd: EtcdServer, proxy: TcpProxy, open_store: OpenStore
+) -> None:
     store, other = open_store(proxy.address, timeout=1.0), open_store(etcd.endpoint)
     proxy.hold("requests")
     with pytest.raises(OutcomeUnknownError) as raised:
@@ -81,7 +91,9 @@ def test_a_set_whose_request_was_lost_is_of_unknown_outcome_and_not_sent_again(e
     assert other.get("key") is None
 
 
-def test_a_value_that_was_there_before_the_call_confirms_nothing(etcd, proxy, open_store):
+def test_a_value_that_was_there_before_the_call_confirms_nothing(
+    etcd: EtcdServer, proxy: TcpProxy, open_store: OpenStore
+) -> None:
     store = open_store(proxy.address, timeout=1.0)
     store.set("key", "value")
     proxy.hold("requests")
@@ -89,7 +101,9 @@ def test_a_value_that_was_there_before_the_call_confirms_nothing(etcd, proxy, op
         store.set("key", "value")
 
 
-def test_a_delete_whose_reply_is_lost_is_never_confirmed_by_absence(etcd, proxy, open_store):
+def test_a_delete_whose_reply_is_lost_is_never_confirmed_by_absence(
+    etcd: EtcdServer, proxy: TcpProxy, open_store: OpenStore
+) -> None:
     store, other = open_store(proxy.address), open_store(etcd.endpoint)
     store.set("key", "value")
     with other.watch() as changes:
@@ -101,7 +115,7 @@ def test_a_delete_whose_reply_is_lost_is_never_confirmed_by_absence(etcd, proxy,
     assert store.get("key") is None
 
 
-def test_a_read_whose_reply_is_lost_is_asked_again(etcd, proxy, open_store):
+def test_a_read_whose_reply_is_lost_is_asked_again(etcd: EtcdServer, proxy: TcpProxy, open_store: OpenStore) -> None:
     store = open_store(proxy.address)
     store.set("key", "value")
     thread, outcome = in_flight(lambda: store.get("key"), proxy)
@@ -110,7 +124,7 @@ def test_a_read_whose_reply_is_lost_is_asked_again(etcd, proxy, open_store):
     assert outcome == [b"value"]
 
 
-def test_a_write_that_never_left_is_sent_when_the_server_is_back(own_etcd, open_store):
+def test_a_write_that_never_left_is_sent_when_the_server_is_back(own_etcd: EtcdServer, open_store: OpenStore) -> None:
     store = open_store(own_etcd.endpoint, timeout=20.0)
     own_etcd.kill()
     with pytest.raises(StoreUnavailableError):
@@ -122,7 +136,7 @@ def test_a_write_that_never_left_is_sent_when_the_server_is_back(own_etcd, open_
     restart.join()
 
 
-def test_a_value_beyond_the_limit_is_refused_before_it_is_sent(etcd, open_store):
+def test_a_value_beyond_the_limit_is_refused_before_it_is_sent(etcd: EtcdServer, open_store: OpenStore) -> None:
     store = open_store(etcd.endpoint)
     store.set("key", "old")
     limit = 1_572_864 - 16_384
@@ -133,7 +147,7 @@ def test_a_value_beyond_the_limit_is_refused_before_it_is_sent(etcd, open_store)
     assert store.get("key") == b"x" * limit
 
 
-def test_a_servers_own_refusal_of_a_size_is_the_same_error(etcd, open_store):
+def test_a_servers_own_refusal_of_a_size_is_the_same_error(etcd: EtcdServer, open_store: OpenStore) -> None:
     store = open_store(etcd.endpoint, max_request_bytes=4_000_000)
     store.set("key", "old")
     with pytest.raises(ValueTooLargeError, match="max_request_bytes"):

@@ -104,9 +104,7 @@ def join(component_prefix: bytes, key: str, what: str = "key") -> bytes:
     >>> join(b"job-42/trainer/", "rank:0/ready")
     b'job-42/trainer/rank:0/ready'
     """
-    if not isinstance(
-        key, str
-    ):  # before any method of it is called: CPython 3.11 to 3.13 can crash on a class in its place
+    if not isinstance(key, str):  # first of all: given the class str, CPython 3.11 to 3.13 can crash in encode()
         _check_text(key, what)
     try:
         full = component_prefix + key.encode()

@@ -202,6 +202,7 @@ class EtcdFollower(PushFollower):
             self.outage = self.outage or Outage(started, error)
         else:
             self._listed = self.knows(header)
+            self._stream.renew_token()
 
     def knows(self, header: Any) -> bool:
         """Tell whether a header is of the history that was seen, and not of another cluster or one that was wiped."""
@@ -249,6 +250,8 @@ class WatchStream:
         self._thread: threading.Thread | None = None
         self._outage: Outage | None = None
         self._restart_reason: KVStoreError | None = None
+        self._token = connection.metadata
+        self._renewing = False
         self._last_read = monotonic()
 
     def add(self, follower: EtcdFollower) -> None:
@@ -288,6 +291,12 @@ class WatchStream:
                 return False
             self._last_read = now
             return True
+
+    def renew_token(self) -> None:
+        """Open another stream if this one was opened with a token that is not the newest: it keeps the one it has."""
+        if self._token is not self._connection.metadata:
+            self._renewing = True
+            self._cancel()
 
     def is_on(self, member: Rpc) -> bool:
         """Tell whether the stream is with a member."""
@@ -341,7 +350,8 @@ class WatchStream:
             for number, follower in self._followers.items():
                 follower.fragments = []
                 self._requests.put(_creation(number, follower))
-            metadata = (*self._connection.metadata, ("hasleader", "true"))
+            self._token = self._connection.metadata
+            metadata = (*self._token, ("hasleader", "true"))
             self._call = call = member.watch(iter(self._requests.get, None), metadata=metadata)
             self._member = member
         for response in call:
@@ -353,6 +363,9 @@ class WatchStream:
 
     def _lost(self, error: Exception, member: Rpc) -> None:
         """Tell the followers that their stream is gone, and why; they go on waiting unless that can't help."""
+        renewing, self._renewing = self._renewing, False
+        if renewing:
+            return
         restart, self._restart_reason = self._restart_reason, None
         verdict, reason = judge(error, member.address) if restart is None else (Verdict.UNKNOWN, restart)
         self._connection.move_on(member)

@@ -14,7 +14,8 @@ __all__ = ["MemoryHub", "join_default_hub", "leave_default_hub"]
 class MemoryHub:
     """A place where the memory stores of one process meet.
 
-    Its keys last as long as it does, and it belongs to the process that made it: a forked child makes its own. Pass one as ``hub=`` to keep a test's keys from another's.
+    Its keys last as long as it does, and it belongs to the process that made it: a forked child makes its own. Pass one
+    as ``hub=`` to keep a test's keys from another's.
 
     Examples
     --------

@@ -173,7 +173,8 @@ class TCPKVStore(SkeletalStore):
         """Read keys, a round trip each; those that are absent are left out."""
         found: dict[bytes, bytes] = {}
         for begin in range(0, len(wanted), READS_A_TURN):
-            found |= self._ask(deadline, partial(requests.read_many, wanted[begin : begin + READS_A_TURN]))
+            by = min(deadline, monotonic() + self.timeout)
+            found |= self._ask(by, partial(requests.read_many, wanted[begin : begin + READS_A_TURN]))
         return found
 
     def _exists(self, key: bytes, deadline: float) -> bool:
