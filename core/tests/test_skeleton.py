@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from etha.kvstore import skeleton, waiting
+from etha.kvstore import skeleton
 from etha.kvstore.base import Change
 from etha.kvstore.errors import (
     InvalidKeyError,
@@ -480,7 +480,6 @@ class SilentFollower(Follower):
 def silent_wait(monkeypatch: pytest.MonkeyPatch, follower: SilentFollower, timeout: float) -> WaitTimeoutError:
     """Wait in vain, on the follower's clock."""
     monkeypatch.setattr(skeleton, "monotonic", follower.clock)
-    monkeypatch.setattr(waiting, "monotonic", follower.clock)
     with FedStore(follower) as store, pytest.raises(WaitTimeoutError) as caught:
         store.wait_for_keys("rank:*", 2, timeout=timeout, candidate_keys=["rank:0", "rank:1"])
     return caught.value

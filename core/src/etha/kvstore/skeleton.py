@@ -325,9 +325,9 @@ class SkeletalStore(KVStore):
                         return tally
                 now = monotonic()
                 if now >= deadline:
-                    raise tally.timed_out(now - started, follower.outage)
+                    raise tally.timed_out(started, now, follower.outage)
                 if now >= report:
-                    log.info("still waiting for %s", tally.progress(now - started, follower.outage))
+                    log.info("still waiting for %s", tally.progress(started, now, follower.outage))
                     report += report - started
         finally:
             self._detach(follower)

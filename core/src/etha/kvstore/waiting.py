@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from time import monotonic
 
 from etha.kvstore.errors import WaitTimeoutError
 from etha.kvstore.follow import Batch, Outage, Selector
@@ -63,37 +62,37 @@ class Tally:
         """Give the value that a key is known to hold."""
         return self._held[key]
 
-    def progress(self, waited: float, outage: Outage | None) -> str:
+    def progress(self, started: float, now: float, outage: Outage | None) -> str:
         """Say what was waited for, how long, what was found and who is missing.
 
         Parameters
         ----------
-        waited : float
-            Seconds since the wait began.
+        started, now : float
+            When the wait began, and the present, on the monotonic clock, in seconds.
         outage : Outage, optional
             Since when the server has not answered.
         """
-        parts = [f"{self._wanted}, waited {waited:.1f} s: {len(self._matched)} of {self._expected} matched"]
+        parts = [f"{self._wanted}, waited {now - started:.1f} s: {len(self._matched)} of {self._expected} matched"]
         if mismatched := self._mismatched():
             parts.append(f"{len(mismatched)} hold another value: " + _some([f"{k}={_brief(v)}" for k, v in mismatched]))
         if missing := self._missing():
             parts.append(f"{len(missing)} absent: " + _some(missing))
         if outage is not None:
-            parts.append(f"the store has not answered for {monotonic() - outage.since:.1f} s ({outage.cause})")
+            parts.append(f"the store has not answered for {now - outage.since:.1f} s ({outage.cause})")
         elif not self._looked:
             parts.append("the store was never read")
         return "; ".join(parts)
 
-    def timed_out(self, waited: float, outage: Outage | None) -> WaitTimeoutError:
-        """Make the error that ends the wait."""
+    def timed_out(self, started: float, now: float, outage: Outage | None) -> WaitTimeoutError:
+        """Make the error that ends the wait; it is given what `progress` is."""
         error = WaitTimeoutError(
-            "timed out waiting for " + self.progress(waited, outage),
-            waited=waited,
+            "timed out waiting for " + self.progress(started, now, outage),
+            waited=now - started,
             expected_count=self._expected,
             matched=self.matched_keys(),
             mismatched=dict(self._mismatched()),
             missing=self._missing(),
-            unreachable_for=None if outage is None else monotonic() - outage.since,
+            unreachable_for=None if outage is None else now - outage.since,
         )
         error.__cause__ = None if outage is None else outage.cause
         return error

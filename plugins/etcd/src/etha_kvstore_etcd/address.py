@@ -81,6 +81,8 @@ def parse_endpoints(endpoints: Iterable[str]) -> tuple[list[str], str | None]:
         raise ConfigError("option 'endpoints' of backend 'etcd' is a list of str, not one str")
     addresses, schemes = [], set()
     for endpoint in endpoints:
+        if "@" in endpoint:  # not shown: what stands before it may be a password
+            raise ConfigError("an endpoint holds no user or password; give them as the options user and password")
         scheme, separator, address = endpoint.rpartition("://")
         address = address.rstrip("/")
         host, colon, port = address.rpartition(":")

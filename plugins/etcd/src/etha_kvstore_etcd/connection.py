@@ -199,7 +199,7 @@ class Connection:
                 raise trouble or OperationTimeoutError(f"no time was left to ask etcd at {member.address}")
             budget = min(remaining * share, LONGEST_ATTEMPT)
             if repeat and len(self._members) > 1:
-                budget = min(budget, ATTEMPT_SECONDS * 2 ** (attempts // len(self._members)))
+                budget = min(budget, ATTEMPT_SECONDS * 2 ** min(attempts // len(self._members), 12))
             attempts += 1
             metadata = self._metadata
             try:
@@ -222,6 +222,7 @@ class Connection:
             if failure.verdict in (Verdict.FINAL, Verdict.TOKEN):
                 raise failure.error
             if failure.verdict is Verdict.UNKNOWN and not repeat:
+                self.move_on(member)
                 raise OutcomeUnknownError(
                     f"{failure.error}; the request was sent, and whether it took effect is not known"
                 ) from failure.error

@@ -69,7 +69,7 @@ _CERTIFICATE = (
     "SSLV3_ALERT",
 )
 _CLOSED = ("Channel closed", "Locally cancelled")
-_NEVER_CONNECTED = "failed to connect to all addresses"
+_NEVER_CONNECTED = ("failed to connect to all addresses", "errors resolving ", "DNS resolution failed")
 
 
 def judge(error: Exception, address: str) -> Failure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from etha.kvstore.keys import MAX_KEY_BYTES
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
 from etha_kvstore_etcd.connection import Cancellation, Connection
 from etha_kvstore_etcd.failures import CompactedError
@@ -98,4 +99,4 @@ def is_key(full: bytes) -> bool:
         full.decode()
     except UnicodeDecodeError:
         return False
-    return b"\0" not in full and not (full.endswith(b"/") and full.count(b"/") == 2)
+    return len(full) <= MAX_KEY_BYTES and b"\0" not in full and not (full.endswith(b"/") and full.count(b"/") == 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from time import monotonic
 from typing import Any
 
@@ -39,8 +40,11 @@ REQUEST_OVERHEAD = 16_384
 WRITE_SHARE = 2 / 3
 """Which part of its time a write waits for its reply; the rest is for finding out what became of it."""
 
-CLEANUP_BATCH = 100
-"""Keys a transaction of `close(cleanup=True)`; etcd takes 128 operations."""
+CLEANUP_BATCH = 60
+"""Keys a transaction of `close(cleanup=True)`; etcd takes 128 comparisons, and each key may need two."""
+
+REMEMBERED = 1024
+"""The largest value, in bytes, that is kept for the clean-up to compare."""
 
 
 class EtcdStore(SkeletalStore):
@@ -142,7 +146,8 @@ class EtcdStore(SkeletalStore):
             members = connect(self._addresses, tls if secure else None, dict(grpc_options or {}))
             self._connection = Connection(members, login)
         self._stream = WatchStream(self._connection)
-        self._written: dict[bytes, int] = {}
+        self._written: dict[bytes, tuple[int, bytes | None]] = {}
+        """The keys that this store wrote, each with the revision of that write and its value, if that is small."""
         self._written_lock = threading.Lock()
         try:
             self._open(connect_timeout)
@@ -176,15 +181,23 @@ class EtcdStore(SkeletalStore):
         if len(value) > self._value_limit:
             raise self._refuse_size(key, len(value), self._value_limit)
         known = self._connection.revision
-        request = pb.PutRequest(key=key, value=value)
-        try:
-            reply = self._connection.call("put", request, deadline, repeat=False, share=WRITE_SHARE)
-        except OutcomeUnknownError as unknown:
-            if not self._has_arrived(key, value, known, deadline):
-                raise self._unknown("set", key, unknown) from unknown.__cause__
-            return
+        put = pb.RequestOp(request_put=pb.PutRequest(key=key, value=value))
+        while True:
+            # Guarded, so that a request which comes late does nothing once the key was seen at a newer revision.
+            guard = pb.Compare(result=pb.Compare.LESS, target=pb.Compare.MOD, key=key, mod_revision=known + 1)
+            request = pb.TxnRequest(compare=[guard], success=[put])
+            try:
+                reply = self._connection.call("txn", request, deadline, repeat=False, share=WRITE_SHARE)
+            except OutcomeUnknownError as unknown:
+                if not self._has_arrived(key, value, known, deadline):
+                    raise self._unknown("set", key, unknown) from unknown.__cause__
+                return
+            if reply.succeeded:
+                break
+            known = reply.header.revision  # somebody wrote the key since: nothing was done
+        written = (reply.header.revision, value if len(value) <= REMEMBERED else None)
         with self._written_lock:
-            self._written[key] = max(reply.header.revision, self._written.get(key, 0))
+            self._written[key] = max(written, self._written.get(key, written), key=itemgetter(0))
 
     def _remove(self, key: bytes, deadline: float) -> bool:
         request = pb.DeleteRangeRequest(key=key)
@@ -193,8 +206,8 @@ class EtcdStore(SkeletalStore):
         except OutcomeUnknownError as unknown:
             raise self._unknown("delete", key, unknown) from unknown.__cause__
         with self._written_lock:
-            if self._written.get(key, 0) < reply.header.revision:
-                self._written.pop(key, None)
+            if key in self._written and self._written[key][0] < reply.header.revision:
+                del self._written[key]
         return bool(reply.deleted)
 
     def _enumerate(self, prefix: bytes, deadline: float) -> Iterable[tuple[bytes, bytes]]:
@@ -205,11 +218,13 @@ class EtcdStore(SkeletalStore):
         return EtcdFollower(self._connection, self._stream, selector, self.timeout)
 
     def _release(self, cleanup: bool, deadline: float) -> None:
-        if cleanup:
-            self._clean_up(deadline)
-        self._connection.closed.set()
-        self._stream.close(deadline)
-        self._connection.close()
+        try:
+            if cleanup:
+                self._clean_up(deadline)
+        finally:
+            self._connection.closed.set()
+            self._stream.close(deadline)
+            self._connection.close()
 
     def _where(self) -> str:
         return ",".join(self._addresses)
@@ -224,7 +239,7 @@ class EtcdStore(SkeletalStore):
         while True:
             try:
                 kvs = self._connection.call("range", pb.RangeRequest(key=key), deadline).kvs
-            except (OperationTimeoutError, StoreUnavailableError):
+            except KVStoreError:  # a user who may not read included
                 return False
             if kvs and kvs[0].mod_revision > known:
                 return bool(kvs[0].value == value)
@@ -248,13 +263,17 @@ class EtcdStore(SkeletalStore):
         except KVStoreError as error:
             log.warning("%d keys of this store were left behind in etcd: %s", len(written), error)
 
-    def _delete_if_unchanged(self, written: Sequence[tuple[bytes, int]], deadline: float) -> bool:
-        """Delete keys at once, if each still has its revision. That never returns, so this may be repeated."""
-        request = pb.TxnRequest(
-            compare=[
-                pb.Compare(result=pb.Compare.EQUAL, target=pb.Compare.MOD, key=key, mod_revision=revision)
-                for key, revision in written
-            ],
-            success=[pb.RequestOp(request_delete_range=pb.DeleteRangeRequest(key=key)) for key, _ in written],
-        )
+    def _delete_if_unchanged(self, written: Sequence[tuple[bytes, tuple[int, bytes | None]]], deadline: float) -> bool:
+        """Delete keys at once, if each still has its revision and its value.
+
+        A revision never returns, so this may be repeated; but a cluster whose data were wiped counts from the beginning
+        again, and there the value may tell a stranger's write.
+        """
+        compare = []
+        for key, (revision, value) in written:
+            compare.append(pb.Compare(result=pb.Compare.EQUAL, target=pb.Compare.MOD, key=key, mod_revision=revision))
+            if value is not None:
+                compare.append(pb.Compare(result=pb.Compare.EQUAL, target=pb.Compare.VALUE, key=key, value=value))
+        delete = [pb.RequestOp(request_delete_range=pb.DeleteRangeRequest(key=key)) for key, _ in written]
+        request = pb.TxnRequest(compare=compare, success=delete)
         return bool(self._connection.call("txn", request, deadline).succeeded)

@@ -76,6 +76,7 @@ class EtcdFollower(PushFollower):
         self._connection = connection
         self._stream = stream
         self._pattern = selector.pattern
+        self._endless = selector.expected is None
         self._timeout = timeout
         self._listed = False
         self._watching = False
@@ -100,7 +101,7 @@ class EtcdFollower(PushFollower):
         while True:
             if not self._listed:
                 return self._list(deadline)
-            if not self._watching and monotonic() < deadline:
+            if not self._watching and (self._endless or monotonic() < deadline):
                 self._watching = True
                 self._stream.add(self)
             try:
@@ -110,9 +111,14 @@ class EtcdFollower(PushFollower):
                 self._watching = False
                 self._recover(interruption, deadline)
                 continue
-            if batches or monotonic() >= deadline:
+            if batches:
                 return batches
-            self._check(deadline)
+            if monotonic() < deadline:
+                self._check(deadline)
+                continue
+            if not self._endless and self.outage is None:
+                self._see_whether_it_answers()
+            return ()
 
     def close(self) -> None:
         self._stream.remove(self)
@@ -202,11 +208,20 @@ class EtcdFollower(PushFollower):
             self.outage = self.outage or Outage(started, error)
         else:
             self._listed = self.knows(header)
-            self._stream.renew_token()
+            if not self._stream.is_on(self._connection.member):
+                self._stream.restart(StoreUnavailableError(f"the stream's member is behind: {interruption}"))
 
     def knows(self, header: Any) -> bool:
         """Tell whether a header is of the history that was seen, and not of another cluster or one that was wiped."""
         return bool(header.cluster_id == self.cluster and header.revision >= self.next_revision - 1)
+
+    def _see_whether_it_answers(self) -> None:
+        """Tell a wait that is over whether it waited for a server that had fallen silent meanwhile."""
+        started = monotonic()
+        try:
+            self._read(pb.RangeRequest(key=self._pattern.literal_prefix, count_only=True), started + LOOK_GRACE)
+        except (OperationTimeoutError, StoreUnavailableError) as error:
+            self.outage = Outage(started, error)
 
     def _check(self, deadline: float) -> None:
         """Read again where it is time to: a stream can be silent because nothing happens, or because it is dead."""
@@ -249,9 +264,12 @@ class WatchStream:
         self._member: Rpc | None = None
         self._thread: threading.Thread | None = None
         self._outage: Outage | None = None
-        self._restart_reason: KVStoreError | None = None
-        self._token = connection.metadata
-        self._renewing = False
+        self._given_up: tuple[KVStoreError | None] | None = None
+        """That the open stream was given up on purpose, and the reason, if anybody is to be told."""
+        self._opened_with: Any = None
+        """The metadata of the open stream, the token among them."""
+        self._asked: dict[int, None] = {}
+        """The watches that the open stream was asked for and has not answered, in the order of the requests."""
         self._last_read = monotonic()
 
     def add(self, follower: EtcdFollower) -> None:
@@ -262,10 +280,16 @@ class WatchStream:
             self._ids[follower] = number
             follower.fragments = []
             follower.outage = self._outage
-            self._requests.put(_creation(number, follower))
+            self._ask(number, follower)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="etha-kvstore-etcd-watch", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # no more threads can be had: the next wait tries again
+                    self._thread = None
+                    raise
+            elif self._opened_with is not self._connection.metadata:
+                self._give_up(None)  # etcd judges each watch by the token that the stream was opened with
 
     def remove(self, follower: EtcdFollower) -> None:
         """Watch for a follower no more."""
@@ -292,33 +316,23 @@ class WatchStream:
             self._last_read = now
             return True
 
-    def renew_token(self) -> None:
-        """Open another stream if this one was opened with a token that is not the newest: it keeps the one it has."""
-        if self._token is not self._connection.metadata:
-            self._renewing = True
-            self._cancel()
-
     def is_on(self, member: Rpc) -> bool:
         """Tell whether the stream is with a member."""
         return self._member is member
 
     def restart(self, reason: KVStoreError) -> None:
         """Give the stream up for dead and open another."""
-        self._restart_reason = reason
-        self._cancel()
+        with self._lock:
+            self._give_up(reason)
 
     def close(self, deadline: float) -> None:
         """End the stream and its thread. The connection is marked as closed before."""
-        self._requests.put(None)
-        self._cancel()
-        thread = self._thread
+        with self._lock:
+            self._requests.put(None)
+            self._give_up(None)
+            thread = self._thread
         if thread is not None:
             thread.join(max(0.0, deadline - monotonic()))
-
-    def _cancel(self) -> None:
-        call = self._call
-        if call is not None:
-            call.cancel()
 
     def _run(self) -> None:
         """Keep a stream open until the store is closed, or a stream is lost that nobody waits on."""
@@ -326,7 +340,7 @@ class WatchStream:
         while True:
             with self._lock:
                 if not self._followers or self._connection.closed.is_set():
-                    self._thread = None
+                    self._thread = self._outage = None
                     return
             member = self._connection.member
             try:
@@ -334,10 +348,17 @@ class WatchStream:
                 ended: Exception = StoreUnavailableError(f"etcd at {member.address} ended the watch stream")
             except (grpc.RpcError, ValueError) as error:
                 ended = error
-            self._call = None
+            except Exception as error:  # noqa: BLE001 (all waits hang upon this thread; it outlives any failure)
+                ended = StoreUnavailableError(f"the watch stream to etcd at {member.address} failed: {error}")
+                ended.__cause__ = error
+            with self._lock:
+                given_up, self._given_up, self._call = self._given_up, None, None
             forget_frames(ended)
             if not self._connection.closed.is_set():
-                self._lost(ended, member)
+                if given_up is None:
+                    self._lost(ended, member)
+                elif given_up[0] is not None:
+                    self._lost(given_up[0], member)
                 with suppress(StoreClosedError):
                     backoff.pause()
             del ended
@@ -347,11 +368,14 @@ class WatchStream:
         with self._lock:
             self._requests.put(None)  # ends the requests of the stream before
             self._requests = queue.SimpleQueue()
+            if self._connection.closed.is_set():
+                return
+            self._asked.clear()
             for number, follower in self._followers.items():
                 follower.fragments = []
-                self._requests.put(_creation(number, follower))
-            self._token = self._connection.metadata
-            metadata = (*self._token, ("hasleader", "true"))
+                self._ask(number, follower)
+            self._opened_with = self._connection.metadata
+            metadata = (*self._opened_with, ("hasleader", "true"))
             self._call = call = member.watch(iter(self._requests.get, None), metadata=metadata)
             self._member = member
         for response in call:
@@ -363,11 +387,7 @@ class WatchStream:
 
     def _lost(self, error: Exception, member: Rpc) -> None:
         """Tell the followers that their stream is gone, and why; they go on waiting unless that can't help."""
-        renewing, self._renewing = self._renewing, False
-        if renewing:
-            return
-        restart, self._restart_reason = self._restart_reason, None
-        verdict, reason = judge(error, member.address) if restart is None else (Verdict.UNKNOWN, restart)
+        verdict, reason = (Verdict.UNKNOWN, error) if isinstance(error, KVStoreError) else judge(error, member.address)
         self._connection.move_on(member)
         with self._lock:
             followers = list(self._followers.values())
@@ -390,17 +410,33 @@ class WatchStream:
             for follower in self._followers.values():
                 follower.outage = outage
 
+    def _ask(self, number: int, follower: EtcdFollower) -> None:
+        """Ask the stream for a watch. Called under the lock."""
+        self._asked[number] = None
+        self._requests.put(_creation(number, follower))
+
+    def _give_up(self, reason: KVStoreError | None) -> None:
+        """End the stream that is open, so that another is opened; without a reason, nobody is told. Under the lock."""
+        if self._call is not None:
+            self._given_up = (reason,)
+            self._call.cancel()
+
     def _dispatch(self, response: Any) -> None:
         """Hand one response to the follower that it is for."""
         with self._lock:
-            follower = self._followers.get(response.watch_id)
+            number = response.watch_id
+            if response.created:
+                if number < 0:  # newer servers refuse without saying whom; they answer in the order of the requests
+                    number = next(iter(self._asked), number)
+                self._asked.pop(number, None)
+            follower = self._followers.get(number)
             if follower is None:
                 return  # of a wait that has ended meanwhile
             interrupted = response.canceled or not follower.knows(response.header)
             if interrupted:
-                del self._followers[response.watch_id], self._ids[follower]
+                del self._followers[number], self._ids[follower]
                 if not response.canceled:
-                    self._requests.put(_cancellation(response.watch_id))
+                    self._requests.put(_cancellation(number))
         if response.compact_revision:
             follower.interrupt("compacted", history_lost=True)
         elif interrupted:
