@@ -31,10 +31,14 @@ def test_an_endpoint_names_a_host_a_port_and_perhaps_a_scheme(endpoint: str, add
     assert parse_endpoints([endpoint]) == ([address], scheme)
 
 
-@pytest.mark.parametrize("endpoint", ["", ":1", "h:", "h:0", "h:65536", "h:x", "::1", "ftp://h:1", "://h:1", "http://"])
+@pytest.mark.parametrize(
+    "endpoint",
+    ["", ":1", "h:", "h:0", "h:65536", "h:x", "::1", "ftp://h:1", "://h:1", "http://", "u:secret@h:1"],
+)
 def test_a_malformed_endpoint_is_refused(endpoint: str) -> None:
-    with pytest.raises(ConfigError, match="endpoint"):
+    with pytest.raises(ConfigError, match="endpoint") as refusal:
         parse_endpoints([endpoint])
+    assert "secret" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(

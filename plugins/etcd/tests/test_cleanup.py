@@ -70,3 +70,17 @@ def test_a_server_that_is_away_is_logged_and_not_raised(
     with caplog.at_level(logging.WARNING, logger="etha.kvstore"):
         store.close()
     assert "1 keys of this store were left behind" in caplog.text
+
+
+def test_it_leaves_what_others_wrote_into_a_server_whose_data_were_wiped(
+    own_etcd: EtcdServer, open_store: OpenStore
+) -> None:
+    store = open_store(own_etcd.endpoint, timeout=20.0)
+    store.set("key", "ours")
+    own_etcd.kill()
+    own_etcd.wipe()
+    own_etcd.start()
+    stranger = open_store(own_etcd.endpoint, timeout=20.0)
+    stranger.set("key", "theirs")  # the first write of a new history has the revision that ours had
+    store.close()
+    assert stranger.get("key") == b"theirs"

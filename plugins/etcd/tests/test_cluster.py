@@ -12,6 +12,7 @@ import pytest
 from etcd_server import EtcdCluster, EtcdServer, free_port
 from etha.kvstore import Change
 from etha.kvstore.errors import OutcomeUnknownError, StoreUnavailableError
+from etha_kvstore_etcd.connection import Backoff
 
 if TYPE_CHECKING:
     from plugins.etcd.tests.conftest import OpenStore
@@ -90,3 +91,26 @@ def test_waits_move_on_when_the_member_that_they_watch_goes_away(
             pass
     if harm == "freeze":
         victim.thaw()
+
+
+def test_an_outage_of_any_length_is_told_as_what_it_is(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Backoff, "FIRST", 0.0)
+    monkeypatch.setattr(Backoff, "LONGEST", 0.0)
+    with pytest.raises(StoreUnavailableError):  # after thousands of attempts
+        open_store(f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}", connect_timeout=3.0)
+
+
+def test_a_write_of_unknown_outcome_leaves_the_member_that_did_not_answer(
+    cluster: EtcdCluster, open_store: OpenStore
+) -> None:
+    store = open_store(*cluster.endpoints, timeout=2.0)
+    store.set("key", "value")
+    frozen = cluster.members[0]
+    frozen.freeze()
+    with pytest.raises(OutcomeUnknownError):
+        store.delete("key")
+    store.timeout = 30.0
+    started = time.monotonic()
+    store.delete("key")
+    assert time.monotonic() - started < 15.0
+    frozen.thaw()

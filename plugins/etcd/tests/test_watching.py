@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
@@ -213,3 +214,42 @@ def test_iterating_over_a_watch_ends_when_the_store_is_closed(etcd: EtcdServer, 
         store.close(cleanup=False)
         consumer.result(5)
     assert seen == [Change("a", b"1"), Change("b", b"2")]
+
+
+def test_a_watch_that_is_only_polled_yields_what_happens(etcd: EtcdServer, open_store: OpenStore) -> None:
+    store, writer = open_store(etcd.endpoint), open_store(etcd.endpoint)
+    with store.watch() as changes, writer.watch() as echo:
+        with pytest.raises(WaitTimeoutError):
+            changes.next(timeout=0)
+        writer.set("key", "1")
+        assert echo.next(10) == Change("key", b"1")
+        deadline = monotonic() + 10
+        while monotonic() < deadline:
+            try:
+                assert changes.next(timeout=0) == Change("key", b"1")
+                return
+            except WaitTimeoutError:
+                continue
+    pytest.fail("the change never came")
+
+
+def test_a_wait_starts_a_stream_although_an_earlier_one_could_not(
+    etcd: EtcdServer, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, writer = open_store(etcd.endpoint), open_store(etcd.endpoint)
+
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "etha-kvstore-etcd-watch":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            store.wait_for_key("key", 5)
+    with ThreadPoolExecutor(1) as pool:
+        wait = pool.submit(store.wait_for_key, "key", 30)
+        writer.set("key", "1")
+        assert wait.result(30) == b"1"

@@ -13,7 +13,7 @@ from etcd_server import EtcdServer
 from etha.kvstore.errors import OutcomeUnknownError, StoreUnavailableError, ValueTooLargeError
 from etha_kvstore_etcd import EtcdStore
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
-from tcp_proxy import TcpProxy
+from tcp_proxy import Direction, TcpProxy
 
 if TYPE_CHECKING:
     from plugins.etcd.tests.conftest import OpenStore
@@ -37,6 +37,15 @@ def revisions(etcd: EtcdServer, store: EtcdStore, key: str) -> int:
 
 def in_flight(call: Callable[[], object], proxy: TcpProxy) -> tuple[threading.Thread, list[object]]:
     """Start a call while the proxy holds the replies, and wait until it holds some."""
+    return _held(call, proxy, "replies")
+
+
+def in_flight_requests(call: Callable[[], object], proxy: TcpProxy) -> tuple[threading.Thread, list[object]]:
+    """Start a call while the proxy holds the requests, and wait until it holds some."""
+    return _held(call, proxy, "requests")
+
+
+def _held(call: Callable[[], object], proxy: TcpProxy, direction: Direction) -> tuple[threading.Thread, list[object]]:
     outcome: list[object] = []
 
     def run() -> None:
@@ -45,10 +54,10 @@ def in_flight(call: Callable[[], object], proxy: TcpProxy) -> tuple[threading.Th
         except Exception as error:  # noqa: BLE001 (whatever it is, is the outcome)
             outcome.append(error)
 
-    proxy.hold("replies")
+    proxy.hold(direction)
     thread = threading.Thread(target=run)
     thread.start()
-    proxy.await_held("replies")
+    proxy.await_held(direction)
     return thread, outcome
 
 
@@ -153,3 +162,31 @@ def test_a_servers_own_refusal_of_a_size_is_the_same_error(etcd: EtcdServer, ope
     with pytest.raises(ValueTooLargeError, match="max_request_bytes"):
         store.set("key", "x" * 1_800_000)
     assert store.get("key") == b"old"
+
+
+def test_anothers_earlier_write_of_the_same_value_confirms_nothing_that_a_late_request_could_undo(
+    etcd: EtcdServer, proxy: TcpProxy, open_store: OpenStore
+) -> None:
+    store, other = open_store(proxy.address), open_store(etcd.endpoint)
+    other.set("key", "1")  # after the last that the store has heard of the revision
+    thread, outcome = in_flight_requests(lambda: store.set("key", "1"), proxy)
+    other.set("key", "2")
+    proxy.release()
+    thread.join(10)
+    assert outcome == [None]
+    assert other.get("key") == b"1"  # it took effect within the call: guarded, refused, and sent after the "2" was seen
+
+
+def test_a_late_request_does_nothing_once_somebody_has_written_the_key(
+    etcd: EtcdServer, proxy: TcpProxy, open_store: OpenStore
+) -> None:
+    store, other = open_store(proxy.address, timeout=1.0), open_store(etcd.endpoint)
+    thread, outcome = in_flight_requests(lambda: store.set("key", "late"), proxy)
+    thread.join(10)
+    assert isinstance(outcome[0], OutcomeUnknownError)
+    with other.watch() as changes:
+        other.set("key", "newer")
+        assert changes.next(10).value == b"newer"
+        proxy.release()
+        store.get("key")  # behind the late request on the same connection
+    assert other.get("key") == b"newer"

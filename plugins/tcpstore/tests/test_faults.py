@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -102,6 +103,32 @@ def test_a_wait_that_met_the_silence_goes_on_after_it(
             store.get("another")
     other.set("key", "1")
     assert waiting.result(PATIENCE) == b"1"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_wait_without_a_limit_tells_that_the_server_is_silent_and_then_goes_on(
+    own_host: HostProcess, open_store: OpenStore, background: ThreadPoolExecutor, count: int
+) -> None:
+    class Listener(logging.Handler):
+        silence = threading.Event()
+
+        def emit(self, record: logging.LogRecord) -> None:
+            if "does not answer" in record.getMessage():
+                self.silence.set()
+
+    store, other = (open_store(host="127.0.0.1", port=own_host.port, timeout=TIMEOUT) for _ in range(2))
+    everyone = [f"rank:{rank}" for rank in range(count)]
+    listener = Listener()
+    logging.getLogger("etha.kvstore").addHandler(listener)
+    try:
+        with frozen(own_host):
+            waiting = background.submit(store.wait_for_keys, "rank:*", count, "1", float("inf"), everyone)
+            assert listener.silence.wait(PATIENCE)
+    finally:
+        logging.getLogger("etha.kvstore").removeHandler(listener)
+    for key in everyone:
+        other.set(key, "1")
+    assert waiting.result(PATIENCE) == everyone
 
 
 def test_a_wait_that_ends_in_silence_says_since_when(own_host: HostProcess, open_store: OpenStore) -> None:

@@ -50,7 +50,7 @@ def test_options_that_contradict_each_other_or_say_too_little_are_refused_by_nam
 
 @pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
 def test_a_connect_timeout_is_a_positive_number_of_seconds(seconds: float) -> None:
-    with pytest.raises(ValueError, match="connect_timeout"):
+    with pytest.raises(ConfigError, match="connect_timeout"):
         TCPKVStore("job-42", "trainer", store=HashStore(), connect_timeout=seconds)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from time import monotonic
 import pytest
 
 from etha_kvstore_tcpstore.worker import UnansweredError, Worker, WorkerEndedError
+from etha_kvstore_testkit.observe import ctrl_c_after
 
 PATIENCE = 30.0
 """Seconds within which what must happen happens, on the slowest machine."""
@@ -207,21 +207,9 @@ def test_the_end_waits_no_longer_than_its_deadline_for_a_thread_that_is_busy(
 def test_ctrl_c_ends_a_call_that_waits_and_keeps_one_that_had_not_begun_from_beginning(
     worker: Worker[list[str]], gate: Gate
 ) -> None:
-    main = threading.main_thread().ident
-    assert main is not None
-
-    def ctrl_c_when(true: Callable[[], object]) -> None:
-        overdue = monotonic() + PATIENCE
-        while not true() and monotonic() < overdue:
-            pass
-        signal.pthread_kill(main, signal.SIGINT)
-
-    for function, when in ((gate, gate.reached.is_set), (write("never"), worker._requests.qsize)):
-        interrupting = threading.Thread(target=ctrl_c_when, args=(when,))
-        interrupting.start()
-        with pytest.raises(KeyboardInterrupt):
+    for function in (gate, write("never")):
+        with ctrl_c_after(0.2):
             worker.call(later(), function)
-        interrupting.join()
     gate.opened.set()
     assert worker.call(later(), list) == []
 

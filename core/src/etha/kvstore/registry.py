@@ -289,7 +289,7 @@ def _claims() -> dict[str, list[_Claim]]:
             for point in distribution.entry_points.select(group=GROUP):
                 claim = _Claim(point, distribution.name, distribution.version)
                 found.setdefault(point.name, {}).setdefault(_normal(distribution.name), claim)
-        except Exception as error:  # noqa: BLE001, PERF203 (damaged metadata fail with anything)
+        except Exception as error:  # noqa: BLE001 (damaged metadata fail with anything)
             log.warning("a distribution with damaged metadata is left aside: %s: %s", type(error).__name__, error)
     return {name: list(claims.values()) for name, claims in found.items()}
 

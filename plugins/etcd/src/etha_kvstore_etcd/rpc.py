@@ -32,7 +32,6 @@ class Rpc:
         self._channel = channel
         self._owned = owned
         self.range = self._unary("KV/Range", pb.RangeRequest, pb.RangeResponse)
-        self.put = self._unary("KV/Put", pb.PutRequest, pb.PutResponse)
         self.delete_range = self._unary("KV/DeleteRange", pb.DeleteRangeRequest, pb.DeleteRangeResponse)
         self.txn = self._unary("KV/Txn", pb.TxnRequest, pb.TxnResponse)
         self.authenticate = self._unary("Auth/Authenticate", pb.AuthenticateRequest, pb.AuthenticateResponse)

@@ -114,7 +114,7 @@ class TCPKVStore(SkeletalStore):
     ) -> None:
         super().__init__(namespace, component, timeout=timeout)
         if not connect_timeout > 0:
-            raise ValueError(f"connect_timeout is a positive number of seconds, not {connect_timeout!r}")
+            raise ConfigError(f"connect_timeout is a positive number of seconds, not {connect_timeout!r}")
         deadline = monotonic() + connect_timeout
         self.host, self.port = host, port
         self._kind = type(store).__name__
@@ -173,8 +173,8 @@ class TCPKVStore(SkeletalStore):
         """Read keys, a round trip each; those that are absent are left out."""
         found: dict[bytes, bytes] = {}
         for begin in range(0, len(wanted), READS_A_TURN):
-            by = min(deadline, monotonic() + self.timeout)
-            found |= self._ask(by, partial(requests.read_many, wanted[begin : begin + READS_A_TURN]))
+            turn = partial(requests.read_many, wanted[begin : begin + READS_A_TURN])
+            found |= self._ask(self._turn_by(deadline), turn)
         return found
 
     def _exists(self, key: bytes, deadline: float) -> bool:
@@ -182,7 +182,12 @@ class TCPKVStore(SkeletalStore):
 
     def _all_exist(self, wanted: Sequence[bytes], deadline: float) -> bool:
         """Tell whether all of some keys exist, in one round trip for each `CHECK_BYTES` of them."""
-        return all(self._ask(deadline, partial(requests.all_exist, run)) for run in _by_size(wanted))
+        turns = (partial(requests.all_exist, run) for run in _by_size(wanted))
+        return all(self._ask(self._turn_by(deadline), turn) for turn in turns)
+
+    def _turn_by(self, deadline: float) -> float:
+        """Give the time by which one of the requests of a long look must be answered, however late the look may end."""
+        return min(deadline, monotonic() + self.timeout)
 
     def _write(self, key: bytes, value: bytes, deadline: float) -> None:
         if len(value) > VALUE_LIMIT:
