@@ -23,6 +23,7 @@ def run_ranks(url: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.xdist_group("forked ranks")  # a hundred processes at a time are enough
 @pytest.mark.timeout(60 + 30 * ROUNDS)
 @pytest.mark.parametrize("backend", ["etcd", "tcpstore"])
 def test_every_forked_rank_is_released_in_every_round(backend: str) -> None:

@@ -118,7 +118,7 @@ class EtcdStore(SkeletalStore):
     ) -> None:
         super().__init__(namespace, component, timeout=timeout)
         if not connect_timeout > 0:
-            raise ValueError(f"connect_timeout is a positive number of seconds, not {connect_timeout!r}")
+            raise ConfigError(f"connect_timeout is a positive number of seconds, not {connect_timeout!r}")
         self._value_limit = max_request_bytes - REQUEST_OVERHEAD
         if self._value_limit <= 0:
             raise ConfigError(f"max_request_bytes={max_request_bytes} leaves no room for a value")
