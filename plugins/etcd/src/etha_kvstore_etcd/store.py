@@ -35,7 +35,7 @@ __all__ = ["EtcdStore"]
 log = logging.getLogger("etha.kvstore")
 
 REQUEST_OVERHEAD = 16_384
-"""What a request holds beside the value, at the most: the key, thrice where it is compared, and the framing."""
+"""What a request holds beside the value, at the most: the key, written and compared, and the framing."""
 
 WRITE_SHARE = 2 / 3
 """Which part of its time a write waits for its reply; the rest is for finding out what became of it."""
