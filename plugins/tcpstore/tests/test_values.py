@@ -14,20 +14,21 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, 
 from etha.kvstore.errors import UnsupportedOperationError, ValueDecodeError, ValueTooLargeError
 from etha_kvstore_tcpstore import TCPKVStore
 from etha_kvstore_tcpstore.requests import ABSENT
+from tcpstore_host import TorchHost
 
 if TYPE_CHECKING:
-    from plugins.tcpstore.tests.conftest import HostProcess, OpenStore
+    from plugins.tcpstore.tests.conftest import OpenStore
 
 LIMIT = 8 * 1024 * 1024
 
 
 @pytest.fixture
-def store(host: HostProcess, open_store: OpenStore) -> TCPKVStore:
+def store(host: TorchHost, open_store: OpenStore) -> TCPKVStore:
     return open_store(host="127.0.0.1", port=host.port)
 
 
 @pytest.fixture
-def torch_store(host: HostProcess) -> TCPStore:
+def torch_store(host: TorchHost) -> TCPStore:
     """What another program sees."""
     return TCPStore("127.0.0.1", host.port, wait_for_workers=False)
 

@@ -171,8 +171,9 @@ class BadInputPromises(Harness):
 
     @pytest.mark.parametrize("argument", ARGUMENTS, ids=lambda argument: argument.name)
     def test_a_bad_value_is_refused_and_nothing_is_sent(
-        self, store: KVStore, other: KVStore, argument: Argument
+        self, store: KVStore, other: KVStore, argument: Argument, record_property: Callable[[str, object], None]
     ) -> None:
+        record_property("bad inputs", len(argument.bad))
         other.set(KEPT, "1")
         raised = {
             what: in_background(argument.call, store, value).exception(PATIENCE)

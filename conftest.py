@@ -1,0 +1,48 @@
+"""What every test run says of itself: how much it tried, and on what servers where something failed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator
+from functools import cache
+from importlib import metadata
+
+import pytest
+
+from etcd_server import etcd_version
+
+COUNTED = {"security": "security tests"}
+"""Marks, and what a test that carries one is counted as; other numbers come from `record_property`."""
+
+LIBRARIES = ("grpcio", "protobuf", "torch")
+
+
+@cache
+def versions() -> str:
+    """Name what the tests run on."""
+    installed = {each.name: each.version for each in metadata.distributions() if each.name in LIBRARIES}
+    return ", ".join(f"{name} {version}" for name, version in [("etcd", etcd_version()), *installed.items()])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Count a test that passed; say what it ran on where it failed."""
+    report = yield
+    if report.when == "call" and report.passed:
+        report.user_properties += [(what, 1) for mark, what in COUNTED.items() if item.get_closest_marker(mark)]
+    if report.failed:
+        report.sections.append(("servers and libraries", versions()))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the sums of what the tests that passed have counted."""
+    passed = terminalreporter.stats.get("passed", [])
+    counts = Counter[str]()
+    for report in passed:
+        for what, count in report.user_properties:
+            if isinstance(count, int):
+                counts[what] += count
+    if counts:
+        terminalreporter.section("what was tried, and held")
+        terminalreporter.write_line(", ".join(f"{count:,} {what}" for what, count in sorted(counts.items())))
