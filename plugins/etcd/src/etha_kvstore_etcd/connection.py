@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -137,6 +137,8 @@ class Connection:
         self.closed = threading.Event()
         self.revision = 0
         """The newest revision that any reply has named."""
+        self.assure: Callable[[float], None] | None = None
+        """What comes before every call, with the call's deadline."""
 
     @property
     def member(self) -> Rpc:
@@ -157,6 +159,7 @@ class Connection:
         repeat: bool = True,
         share: float = 1.0,
         cancellation: Cancellation | None = None,
+        assured: bool = True,
     ) -> Any:
         """Make one call, as often as the rules allow.
 
@@ -174,6 +177,8 @@ class Connection:
             Which part of the remaining time one attempt may take.
         cancellation : Cancellation, optional
             What ends the call early; `close` ends every call.
+        assured : bool
+            Whether `assure` comes first.
 
         Returns
         -------
@@ -189,6 +194,8 @@ class Connection:
         KVStoreError
             What the server refused.
         """
+        if assured and self.assure is not None:
+            self.assure(deadline)
         trouble: KVStoreError | None = None
         backoff: Backoff | None = None
         renewed = attempts = 0

@@ -22,7 +22,7 @@ from etha.kvstore.errors import (
     ValueTooLargeError,
 )
 
-__all__ = ["CompactedError", "Failure", "Verdict", "forget_frames", "judge", "refusal"]
+__all__ = ["CompactedError", "Failure", "LeaseLostError", "Verdict", "forget_frames", "judge", "refusal"]
 
 
 class Verdict(Enum):
@@ -48,7 +48,11 @@ class Failure(NamedTuple):
 
 
 class CompactedError(KVStoreError):
-    """The revision that was asked for is compacted away. Never leaves this plugin."""
+    """The revision that was asked for is compacted away, or another history's. Never leaves this plugin."""
+
+
+class LeaseLostError(KVStoreError):
+    """The lease that was named does not exist, or not any more; nothing was done. Never leaves this plugin."""
 
 
 _NOT_TAKEN = ("etcdserver: too many requests",)
@@ -105,7 +109,9 @@ def judge(error: Exception, address: str) -> Failure:
         return _failure(Verdict.NOT_TAKEN, StoreUnavailableError(text), error)
     if any(mark in said for mark in _TOKEN):
         return _failure(Verdict.TOKEN, AuthenticationError(text), error)
-    if "revision has been compacted" in said:
+    if "requested lease not found" in said:
+        return _failure(Verdict.FINAL, LeaseLostError(text), error)
+    if "revision has been compacted" in said or "future revision" in said:
         return _failure(Verdict.FINAL, CompactedError(text), error)
     if "database space exceeded" in said:
         full = StoreFullError(f"{text}; compact and defragment it, then disarm the alarm (etcdctl alarm disarm)")

@@ -23,6 +23,7 @@ SPEC = BackendSpec(
         Option("timeout", float, default=10.0, help="operation timeout in seconds"),
         Option("connect_timeout", float, default=30.0, help="how long the opening waits for a server, in seconds"),
         Option("max_request_bytes", int, default=1_572_864, help="the server's --max-request-bytes"),
+        Option("lease_ttl", int, help="seconds after which the keys of a killed process are deleted; off if not given"),
         Option("grpc_options", object, help="more gRPC channel arguments, name to value"),
         Option("client", object, help="an etcd3 client, whose channel is used; instead of all the above but timeouts"),
     ),

@@ -34,6 +34,10 @@ class Rpc:
         self.range = self._unary("KV/Range", pb.RangeRequest, pb.RangeResponse)
         self.delete_range = self._unary("KV/DeleteRange", pb.DeleteRangeRequest, pb.DeleteRangeResponse)
         self.txn = self._unary("KV/Txn", pb.TxnRequest, pb.TxnResponse)
+        self.lease_grant = self._unary("Lease/LeaseGrant", pb.LeaseGrantRequest, pb.LeaseGrantResponse)
+        self.lease_revoke = self._unary("Lease/LeaseRevoke", pb.LeaseRevokeRequest, pb.LeaseRevokeResponse)
+        # A stream in the API; with one request and one reply it is, on the wire, no other than a plain call.
+        self.lease_keep_alive = self._unary("Lease/LeaseKeepAlive", pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse)
         self.authenticate = self._unary("Auth/Authenticate", pb.AuthenticateRequest, pb.AuthenticateResponse)
         self.watch = channel.stream_stream(
             "/etcdserverpb.Watch/Watch", pb.WatchRequest.SerializeToString, pb.WatchResponse.FromString

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
+import math
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
+from contextlib import nullcontext
 from time import monotonic
 from typing import Any
 
@@ -25,10 +26,13 @@ from etha.kvstore.skeleton import SkeletalStore
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
 from etha_kvstore_etcd.address import Tls, connect, parse_endpoints
 from etha_kvstore_etcd.connection import Backoff, Connection, Login
+from etha_kvstore_etcd.failures import LeaseLostError
+from etha_kvstore_etcd.lease import LONGEST_TTL, Leases
 from etha_kvstore_etcd.plugin import SPEC
 from etha_kvstore_etcd.ranges import is_key, list_range
 from etha_kvstore_etcd.rpc import Rpc
 from etha_kvstore_etcd.watching import EtcdFollower, WatchStream
+from etha_kvstore_etcd.written import Written, delete_unchanged
 
 __all__ = ["EtcdStore"]
 
@@ -39,12 +43,6 @@ REQUEST_OVERHEAD = 16_384
 
 WRITE_SHARE = 2 / 3
 """Which part of its time a write waits for its reply; the rest is for finding out what became of it."""
-
-CLEANUP_BATCH = 60
-"""Keys a transaction of `close(cleanup=True)`; etcd takes 128 comparisons, and each key may need two."""
-
-REMEMBERED = 1024
-"""The largest value, in bytes, that is kept for the clean-up to compare."""
 
 
 class EtcdStore(SkeletalStore):
@@ -72,6 +70,11 @@ class EtcdStore(SkeletalStore):
         How long to wait for a server at the opening, in seconds.
     max_request_bytes : int
         The servers' ``--max-request-bytes``. A value may be 16 KiB smaller.
+    lease_ttl : int, optional
+        Ties every key that the store writes to its life: when the process is killed, the servers delete them after so
+        many seconds. A thread renews that at a third of the time. If the process stands still or is cut off for longer,
+        the keys that were still this store's are written again before any other call is made. Closing ends it, so with
+        ``cleanup=False`` the keys stay for this time and no longer. Off where it is not given.
     grpc_options : mapping or sequence of pairs, optional
         More gRPC channel arguments, which win over this plugin's own.
     client : etcd3.Etcd3Client, optional
@@ -113,6 +116,7 @@ class EtcdStore(SkeletalStore):
         timeout: float = 10.0,
         connect_timeout: float = 30.0,
         max_request_bytes: int = 1_572_864,
+        lease_ttl: int | None = None,
         grpc_options: Mapping[str, object] | Sequence[tuple[str, object]] | None = None,
         client: Any = None,
     ) -> None:
@@ -122,6 +126,8 @@ class EtcdStore(SkeletalStore):
         self._value_limit = max_request_bytes - REQUEST_OVERHEAD
         if self._value_limit <= 0:
             raise ConfigError(f"max_request_bytes={max_request_bytes} leaves no room for a value")
+        if lease_ttl is not None and not 0 < lease_ttl <= LONGEST_TTL:
+            raise ConfigError(f"lease_ttl is a number of seconds from 1 to {LONGEST_TTL}, not {lease_ttl!r}")
         if (user is None) != (password is None):
             raise ConfigError("backend 'etcd' takes both user and password, or neither")
         if host is not None and endpoints is not None:
@@ -146,9 +152,12 @@ class EtcdStore(SkeletalStore):
             members = connect(self._addresses, tls if secure else None, dict(grpc_options or {}))
             self._connection = Connection(members, login)
         self._stream = WatchStream(self._connection)
-        self._written: dict[bytes, tuple[int, bytes | None]] = {}
-        """The keys that this store wrote, each with the revision of that write and its value, if that is small."""
-        self._written_lock = threading.Lock()
+        self._written = Written(whole=lease_ttl is not None)
+        self._leases: Leases | None = None
+        if lease_ttl is not None:
+            self._leases = Leases(self._connection, lease_ttl, self._written)
+            self._connection.assure = self._leases.assure
+            weakref.finalize(self, self._leases.stop).atexit = False
         try:
             self._open(connect_timeout)
         except BaseException:
@@ -181,33 +190,44 @@ class EtcdStore(SkeletalStore):
         if len(value) > self._value_limit:
             raise self._refuse_size(key, len(value), self._value_limit)
         known = self._connection.revision
-        put = pb.RequestOp(request_put=pb.PutRequest(key=key, value=value))
         while True:
+            lease = self._leases.claim(key, deadline) if self._leases else 0
+            put = pb.RequestOp(request_put=pb.PutRequest(key=key, value=value, lease=lease))
             # Guarded, so that a request which comes late does nothing once the key was seen at a newer revision.
             guard = pb.Compare(result=pb.Compare.LESS, target=pb.Compare.MOD, key=key, mod_revision=known + 1)
             request = pb.TxnRequest(compare=[guard], success=[put])
             try:
                 reply = self._connection.call("txn", request, deadline, repeat=False, share=WRITE_SHARE)
+            except LeaseLostError:
+                assert self._leases is not None  # which other lease is there?
+                self._leases.lose(lease)
+                continue
             except OutcomeUnknownError as unknown:
-                if not self._has_arrived(key, value, known, deadline):
+                found = self._look_for(key, value, known, deadline)
+                if found is None:
                     raise self._unknown("set", key, unknown) from unknown.__cause__
+                if lease and found.lease == lease:
+                    self._written.record(key, found.mod_revision, value, lease)
                 return
             if reply.succeeded:
-                break
+                self._written.record(key, reply.header.revision, value, lease)
+                return
             known = reply.header.revision  # somebody wrote the key since: nothing was done
-        written = (reply.header.revision, value if len(value) <= REMEMBERED else None)
-        with self._written_lock:
-            self._written[key] = max(written, self._written.get(key, written), key=itemgetter(0))
 
     def _remove(self, key: bytes, deadline: float) -> bool:
         request = pb.DeleteRangeRequest(key=key)
+        if self._leases:
+            self._leases.assure(deadline)
         try:
-            reply = self._connection.call("delete_range", request, deadline, repeat=False)
+            with self._leases.deleting(deadline) if self._leases else nullcontext():
+                reply = self._connection.call("delete_range", request, deadline, repeat=False, assured=False)
         except OutcomeUnknownError as unknown:
+            if self._leases:  # it may be about to go, and must not be written again then
+                self._written.forget(key, math.inf)
             raise self._unknown("delete", key, unknown) from unknown.__cause__
-        with self._written_lock:
-            if key in self._written and self._written[key][0] < reply.header.revision:
-                del self._written[key]
+        self._written.forget(key, reply.header.revision)
+        if self._leases:
+            self._leases.release(key)
         return bool(reply.deleted)
 
     def _enumerate(self, prefix: bytes, deadline: float) -> Iterable[tuple[bytes, bytes]]:
@@ -218,6 +238,8 @@ class EtcdStore(SkeletalStore):
         return EtcdFollower(self._connection, self._stream, selector, self.timeout)
 
     def _release(self, cleanup: bool, deadline: float) -> None:
+        if self._leases:
+            self._leases.stop()
         try:
             if cleanup:
                 self._clean_up(deadline)
@@ -229,22 +251,23 @@ class EtcdStore(SkeletalStore):
     def _where(self) -> str:
         return ",".join(self._addresses)
 
-    def _has_arrived(self, key: bytes, value: bytes, known: int, deadline: float) -> bool:
-        """Look, until the deadline, whether a write whose reply was lost has taken effect.
+    def _look_for(self, key: bytes, value: bytes, known: int, deadline: float) -> Any:
+        """Look, until the deadline, whether a write whose reply was lost has taken effect, and give what shows it.
 
         The value at a revision newer than the call is taken for it. Another process may have written the same at that
-        moment, so the key does not count as this store's, and cleaning up leaves it alone.
+        moment, so the key does not count as this store's, and cleaning up leaves it alone; unless its lease is this
+        store's.
         """
         backoff = Backoff(self._connection.closed)
         while True:
             try:
                 kvs = self._connection.call("range", pb.RangeRequest(key=key), deadline).kvs
             except KVStoreError:  # a user who may not read included
-                return False
+                return None
             if kvs and kvs[0].mod_revision > known:
-                return bool(kvs[0].value == value)
+                return kvs[0] if kvs[0].value == value else None
             if monotonic() >= deadline:
-                return False
+                return None
             backoff.pause(deadline)
 
     def _unknown(self, verb: str, key: bytes, unknown: OutcomeUnknownError) -> OutcomeUnknownError:
@@ -252,28 +275,11 @@ class EtcdStore(SkeletalStore):
 
     def _clean_up(self, deadline: float) -> None:
         """Delete the keys that this store wrote, each only if its last write is still this store's."""
-        written = list(self._written.items())
+        written = self._written.items()
         try:
-            while written:
-                batch, rest = written[:CLEANUP_BATCH], written[CLEANUP_BATCH:]
-                if not self._delete_if_unchanged(batch, deadline):  # one of them was overwritten: find out which
-                    for item in batch:
-                        self._delete_if_unchanged([item], deadline)
-                written = rest
+            if self._leases:
+                self._leases.revoke(deadline)
+            else:
+                delete_unchanged(self._connection, written, deadline)
         except KVStoreError as error:
             log.warning("%d keys of this store were left behind in etcd: %s", len(written), error)
-
-    def _delete_if_unchanged(self, written: Sequence[tuple[bytes, tuple[int, bytes | None]]], deadline: float) -> bool:
-        """Delete keys at once, if each still has its revision and its value.
-
-        A revision never returns, so this may be repeated; but a cluster whose data were wiped counts from the beginning
-        again, and there the value may tell a stranger's write.
-        """
-        compare = []
-        for key, (revision, value) in written:
-            compare.append(pb.Compare(result=pb.Compare.EQUAL, target=pb.Compare.MOD, key=key, mod_revision=revision))
-            if value is not None:
-                compare.append(pb.Compare(result=pb.Compare.EQUAL, target=pb.Compare.VALUE, key=key, value=value))
-        delete = [pb.RequestOp(request_delete_range=pb.DeleteRangeRequest(key=key)) for key, _ in written]
-        request = pb.TxnRequest(compare=compare, success=delete)
-        return bool(self._connection.call("txn", request, deadline).succeeded)
