@@ -13,6 +13,7 @@ from etcd_server import EtcdCluster, EtcdServer, free_port
 from etha.kvstore import Change
 from etha.kvstore.errors import OutcomeUnknownError, StoreUnavailableError
 from etha_kvstore_etcd.connection import Backoff
+from tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
     from plugins.etcd.tests.conftest import OpenStore
@@ -37,6 +38,17 @@ def test_a_frozen_first_endpoint_is_skipped_at_the_opening(cluster: EtcdCluster,
     store = open_store(*cluster.endpoints)
     assert store.get("key") is None
     frozen.thaw()
+
+
+def test_a_member_whose_name_does_not_resolve_is_left_and_the_write_is_sent_to_another(
+    etcd: EtcdServer, open_store: OpenStore
+) -> None:
+    with TcpProxy(etcd.endpoint) as proxy:
+        store = open_store(proxy.address, "a-pod-that-is-down.invalid:2379", etcd.endpoint)
+        store.set("key", "before")
+        proxy.refuse()
+        store.set("key", "after")
+    assert store.get("key") == b"after"
 
 
 def test_no_endpoint_at_all_is_an_error_that_names_them_after_connect_timeout(open_store: OpenStore) -> None:
