@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, cast
 
@@ -38,6 +39,7 @@ class Link:
         self.client = client
         self.server = server
         self.dark: set[Direction] = set()
+        self.held: dict[Direction, bytes] = dict.fromkeys(DIRECTIONS, b"")
         self.ended = 0
 
     def cut(self) -> None:
@@ -69,7 +71,8 @@ class TcpProxy:
         self._listener = socket.create_server(("127.0.0.1", self._port))
         self._state = threading.Condition()
         self._faults: dict[Direction, Fault] = {}
-        self._struck: dict[Direction, int] = dict.fromkeys(DIRECTIONS, 0)
+        self._struck: dict[Direction, dict[Link, list[tuple[float, int]]]] = {each: {} for each in DIRECTIONS}
+        self._moved_at = 0.0
         self._passed: dict[Direction, int] = dict.fromkeys(DIRECTIONS, 0)
         self._links: set[Link] = set()
         self._refusing = False
@@ -83,12 +86,8 @@ class TcpProxy:
 
     def hold(self, *directions: Direction) -> None:
         """Pass no more bytes in these directions; they are kept for `release`."""
-
-        def keep(link: Link, data: bytes) -> bytes:
-            self._state.wait_for(lambda: keep not in self._faults.values() or link not in self._links)
-            return data
-
-        self._arm(keep, directions)
+        for direction in directions:
+            self._arm(partial(self._keep, direction), [direction])
 
     def blackhole(self, *directions: Direction) -> None:
         """Swallow all bytes in these directions, on the connections of now and those to come until `release`.
@@ -102,10 +101,15 @@ class TcpProxy:
 
         self._arm(swallow, directions)
 
-    def drop_replies(self) -> None:
-        """Let requests pass; swallow the reply, and cut the connection that it came on, until `release`."""
+    def drop_replies(self, passing: int = 0) -> None:
+        """Let requests pass; swallow the reply, and cut the connection that it came on, until `release`.
+
+        What is no longer than `passing` bytes does pass: what a protocol says unasked, such as the pings of HTTP/2.
+        """
 
         def drop(link: Link, data: bytes) -> bytes:
+            if len(data) <= passing:
+                return data
             self._cut(link)
             return b""
 
@@ -132,13 +136,20 @@ class TcpProxy:
         self._arm(lambda link, data: self._late(seconds + random.uniform(0.0, jitter), data), directions)
 
     def lose(self, share: float, *directions: Direction) -> None:
-        """Lose this share of what arrives, each time at the cost of TCP's retransmission."""
-        self._arm(lambda link, data: self._late(RETRANSMISSION * (random.random() < share), data), directions)
+        """Lose this share of what arrives, the first of it included, each time at the cost of TCP's retransmission."""
+        due = 1.0
+
+        def lose(link: Link, data: bytes) -> bytes:
+            nonlocal due
+            lost, due = due >= 1.0, due % 1.0 + share
+            return self._late(RETRANSMISSION * lost, data)
+
+        self._arm(lose, directions)
 
     def half_open(self) -> None:
         """End the server's half of every connection and tell the clients nothing: what they send goes nowhere."""
         with self._state:
-            self._struck = dict.fromkeys(DIRECTIONS, 0)
+            self._forget_struck(DIRECTIONS)
             for link in self._links:
                 link.dark.update(DIRECTIONS)
                 with suppress(OSError):
@@ -164,17 +175,42 @@ class TcpProxy:
         """Pass what was held, and all that follows."""
         with self._state:
             self._faults.clear()
+            self._pass_held(DIRECTIONS)
             refusing, self._refusing = self._refusing, False
             self._state.notify_all()
         if refusing:
             self._listener = socket.create_server(("127.0.0.1", self._port))
             self._start(self._accept)
 
-    def await_struck(self, direction: Direction, timeout: float = 10.0) -> None:
-        """Wait until bytes have met the fault in a direction, which proves that something was in flight."""
+    def await_struck(self, *directions: Direction, timeout: float = 10.0, size: int = 1, links: int = 1) -> float:
+        """Wait until bytes have met the fault in one of these directions, which proves that something was in flight.
+
+        Parameters
+        ----------
+        *directions : str
+            Which bytes.
+        timeout : float
+            How long to wait, in seconds.
+        size : int
+            How many bytes a connection must have lost; a protocol may say small things of its own accord.
+        links : int
+            On how many connections.
+
+        Returns
+        -------
+        float
+            When that was so, on the monotonic clock, which all processes share.
+        """
+
+        def met_at() -> list[float]:
+            every = (next((at for at, lost in met if lost >= size), None) for met in self._met(directions))
+            return sorted(at for at in every if at is not None)
+
         with self._state:
-            if not self._state.wait_for(lambda: self._struck[direction] > 0, timeout):
-                raise TimeoutError(f"no {direction} met the fault within {timeout} s")
+            if not self._state.wait_for(lambda: len(met_at()) >= links, timeout):
+                lost = [met[-1][1] for met in self._met(directions)]
+                raise TimeoutError(f"no {directions} met the fault on {links} connections in {timeout} s: {lost}")
+            return met_at()[links - 1]
 
     await_held = await_struck
 
@@ -188,6 +224,15 @@ class TcpProxy:
         with self._state:
             if not self._state.wait_for(lambda: self._passed[direction] > beyond, timeout):
                 raise TimeoutError(f"no more {direction} than {beyond} bytes passed within {timeout} s")
+
+    def await_quiet(self, seconds: float = 0.03, timeout: float = 10.0) -> None:
+        """Wait until nothing has arrived for so long, so that what comes next is the next call's."""
+        deadline = time.monotonic() + timeout
+        with self._state:
+            while (rest := self._moved_at + seconds - time.monotonic()) > 0:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the traffic did not rest for {seconds} s within {timeout} s")
+                self._state.wait(rest)
 
     def __enter__(self) -> TcpProxy:
         self._start(self._accept)
@@ -206,8 +251,30 @@ class TcpProxy:
         with self._state:
             for direction in directions:
                 self._faults[direction] = fault
-                self._struck[direction] = 0
+            self._pass_held(directions)
+            self._forget_struck(directions)
             self._state.notify_all()
+
+    def _keep(self, direction: Direction, link: Link, data: bytes) -> bytes:
+        link.held[direction] += data
+        return b""
+
+    def _pass_held(self, directions: Sequence[Direction]) -> None:
+        """Send what was held, under the lock, before anything that comes later."""
+        for link in self._links:
+            for direction in directions:
+                data, link.held[direction] = link.held[direction], b""
+                self._passed[direction] += len(data)
+                with suppress(OSError):
+                    (link.server if direction == "requests" else link.client).sendall(data)
+
+    def _met(self, directions: Sequence[Direction]) -> list[list[tuple[float, int]]]:
+        """Give what met the fault, connection by connection: when, and how many bytes had by then."""
+        return [met for direction in directions for met in self._struck[direction].values()]
+
+    def _forget_struck(self, directions: Sequence[Direction]) -> None:
+        for direction in directions:
+            self._struck[direction].clear()
 
     def _late(self, seconds: float, data: bytes) -> bytes:
         self._state.release()
@@ -256,9 +323,11 @@ class TcpProxy:
         with suppress(OSError):
             while data := source.recv(65_536):
                 with self._state:
+                    self._moved_at = time.monotonic()
                     fault = self._faults.get(direction)
                     if fault or direction in link.dark:
-                        self._struck[direction] += len(data)
+                        met = self._struck[direction].setdefault(link, [(0.0, 0)])
+                        met.append((self._moved_at, met[-1][1] + len(data)))
                         self._state.notify_all()
                     if direction in link.dark:
                         data = b""
@@ -270,6 +339,8 @@ class TcpProxy:
                     self._state.notify_all()
                 if data:
                     sink.sendall(data)
+        with self._state:  # an end comes after what was sent before it
+            self._state.wait_for(lambda: not link.held[direction] or link not in self._links)
         if direction not in link.dark:
             with suppress(OSError):
                 sink.shutdown(socket.SHUT_RDWR)
@@ -287,12 +358,13 @@ class _Remote:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         self._one_at_a_time = threading.Lock()
+        self.address: str = self._ask("address", (), {})
 
     def __getattr__(self, verb: str) -> Any:
         def tell(*arguments: object, **options: object) -> Any:
             return self._ask(verb, arguments, options)
 
-        return self._ask(verb, (), {}) if verb == "address" else tell
+        return tell
 
     def _ask(self, verb: str, arguments: tuple[object, ...], options: dict[str, object]) -> Any:
         assert self._process.stdin is not None

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from types import TracebackType
 
-__all__ = ["TorchHost"]
+import psutil
 
-HOST = """
-import sys
-from etha_kvstore_tcpstore import TCPKVStore
+__all__ = ["PROCESSES", "TorchHost", "freeze"]
 
-with TCPKVStore("hosting", "server", host="127.0.0.1", port=int(sys.argv[1]), is_master=True) as store:
-    print(store.port, flush=True)
-    sys.stdin.read()
-"""
+PROCESSES = multiprocessing.get_context("forkserver")
+"""Where processes are forked from one that has imported what they need: loading torch takes seconds."""
+
+PROCESSES.set_forkserver_preload(["etha_kvstore_tcpstore.store", "etha_kvstore_etcd.store"])
+
+
+def freeze(pid: int) -> None:
+    """Stop a process where it is (SIGSTOP), and return when it stands."""
+    os.kill(pid, signal.SIGSTOP)
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.001)
 
 
 class TorchHost:
@@ -31,7 +39,8 @@ class TorchHost:
 
     def __init__(self, port: int = 0) -> None:
         self.port = port
-        self._process: subprocess.Popen[str] | None = None
+        self._process: ForkServerProcess | None = None
+        self._told: Connection | None = None
 
     @property
     def endpoint(self) -> str:
@@ -41,37 +50,48 @@ class TorchHost:
     @property
     def pid(self) -> int:
         """The process id of the running server."""
-        return self._running.pid
+        assert self._process is not None, "the server is not running"
+        assert self._process.pid is not None
+        return self._process.pid
 
     def start(self) -> None:
         """Serve; after a `kill`, on the same port again."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", HOST, str(self.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout is not None
-        self.port = int(self._process.stdout.readline())
+        self._told, told = PROCESSES.Pipe()
+        self._process = PROCESSES.Process(target=_serve, args=(self.port, told), daemon=True)
+        self._process.start()
+        told.close()
+        self.port = self._told.recv()
 
     def freeze(self) -> None:
         """Stop the process where it is (SIGSTOP), and return when it stands."""
-        self._running.send_signal(signal.SIGSTOP)
-        os.waitpid(self.pid, os.WUNTRACED)
+        freeze(self.pid)
 
     def thaw(self) -> None:
         """Let a frozen process go on."""
-        self._running.send_signal(signal.SIGCONT)
+        os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """End the process at once (SIGKILL), and all that the server held."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End the process politely (SIGTERM), and all that the server held: Python has no farewell for this signal."""
+        self._end(signal.SIGTERM)
+
+    def wipe_and_restart(self) -> None:
+        """Come back as a server that never held anything, which is how it always comes back."""
+        self.kill()
+        self.start()
 
     def leave(self) -> int:
         """Have the store that hosts close, and return the exit code of its process."""
-        process, self._process = self._running, None
-        process.communicate(timeout=60)
-        return process.returncode
+        assert self._process is not None, "the server is not running"
+        assert self._told is not None
+        process, self._process = self._process, None
+        self._told.close()
+        process.join(60.0)
+        assert process.exitcode is not None, "the hosting process did not end"
+        return process.exitcode
 
     def __enter__(self) -> TorchHost:
         self.start()
@@ -85,7 +105,21 @@ class TorchHost:
     def __repr__(self) -> str:
         return f"<TCPStore host at {self.endpoint}>"
 
-    @property
-    def _running(self) -> subprocess.Popen[str]:
-        assert self._process is not None, "the server is not running"
-        return self._process
+    def _end(self, signal_number: int) -> None:
+        if self._process is not None:
+            self.thaw()
+            os.kill(self.pid, signal_number)
+            self._process.join()
+            self._process = None
+            assert self._told is not None
+            self._told.close()
+
+
+def _serve(port: int, told: Connection) -> None:
+    """Host a server until the other end of the pipe is closed."""
+    from etha_kvstore_tcpstore import TCPKVStore
+
+    with TCPKVStore("hosting", "server", host="127.0.0.1", port=port, is_master=True) as store:
+        told.send(store.port)
+        with suppress(EOFError):
+            told.recv()

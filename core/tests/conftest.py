@@ -1,4 +1,4 @@
-"""What several of the core's tests need: interpreters in which exactly so much is installed."""
+"""What several of the core's tests need: interpreters in which exactly so much is installed, and noting backends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,52 @@ import pytest
 from packaging.requirements import Requirement
 
 import etha.kvstore
+from etha.kvstore.hookspecs import BackendSpec, Option
+from etha.kvstore.registry import register_backend, unregister_backend
+from etha.kvstore.skeleton import SkeletalStore
 
 DEPENDENCIES = ("pluggy", "importlib_metadata", *(() if sys.version_info >= (3, 11) else ("tomli",)))
+
+COMMON = (
+    Option("user", str),
+    Option("password", str, secret=True),
+    Option("timeout", float),
+    Option("retries", int),
+    Option("tls", bool),
+)
+
+
+class NotedStore(SkeletalStore):
+    """A store that notes the options it was opened with, and holds nothing."""
+
+    spec = BackendSpec("noted", "conftest:NotedStore", "nothing", contract=1)
+
+    def __init__(self, namespace: str, component: str, **options: object) -> None:
+        super().__init__(namespace, component)
+        self.options = options
+
+    def _read(self, key: bytes, deadline: float) -> bytes | None:
+        return None
+
+    def _write(self, key: bytes, value: bytes, deadline: float) -> None: ...
+
+    def _remove(self, key: bytes, deadline: float) -> bool:
+        return False
+
+
+@pytest.fixture
+def noted_backends() -> Iterator[None]:
+    """Backends that connect to several hosts, to one, and to none."""
+    specs = [
+        BackendSpec("many", NotedStore, "several hosts", contract=1, options=(Option("endpoints", list), *COMMON)),
+        BackendSpec("one", NotedStore, "one", contract=1, options=(Option("host", str), Option("port", int), *COMMON)),
+        BackendSpec("alone", NotedStore, "no host", contract=1, options=COMMON),
+    ]
+    for spec in specs:
+        register_backend(spec)
+    yield
+    for spec in specs:
+        unregister_backend(spec.name)
 
 
 @pytest.fixture(scope="session")

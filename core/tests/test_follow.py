@@ -424,6 +424,18 @@ def test_a_follower_that_has_taken_its_news_sleeps_again() -> None:
     assert sleeps.waits <= 3
 
 
+class LateFed(PushFollower):
+    """A follower that is fed just after each look for what was fed, the moment before it goes to sleep."""
+
+    def _drain(self) -> Iterable[Batch]:
+        yield from super()._drain()
+        self.push(numbered(1))
+
+
+def test_what_is_fed_between_the_look_and_the_sleep_wakes_the_sleeper(in_background: InBackground) -> None:
+    assert in_background(LateFed().next, math.inf).result(10) == [numbered(1)]
+
+
 @pytest.mark.parametrize("timeout", [math.inf, 30 * 86400.0])
 @pytest.mark.parametrize("end", ["push", "fail", "close"])
 def test_an_endless_wait_is_woken_by_whatever_happens(timeout: float, end: str, in_background: InBackground) -> None:

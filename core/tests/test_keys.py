@@ -52,6 +52,7 @@ def test_split_undoes_join(namespace: str, component: str, key: str) -> None:
     assert split(join(prefix(namespace, component), key)) == (namespace, component, key)
 
 
+@pytest.mark.security
 @given(st.lists(st.tuples(SLASHED, SLASHED, SLASHED), min_size=2, max_size=2, unique=True))
 @settings(deadline=None, max_examples=200)
 def test_two_different_triples_never_make_the_same_full_key(triples: list[tuple[str, str, str]]) -> None:
@@ -65,6 +66,7 @@ def test_two_different_triples_never_make_the_same_full_key(triples: list[tuple[
     assert len(full) == 2
 
 
+@pytest.mark.security
 def test_one_namespace_never_reaches_into_another_whose_name_begins_alike() -> None:
     assert not prefix("ns10", "c").startswith(prefix("ns1", "c"))
     assert not prefix("ns", "c10").startswith(prefix("ns", "c1"))

@@ -89,6 +89,7 @@ def test_what_is_not_of_its_options_type_is_refused_with_the_value(name: str, gi
     assert repr(given)[:20] in str(caught.value)
 
 
+@pytest.mark.security
 def test_a_secret_of_the_wrong_type_is_not_shown() -> None:
     with pytest.raises(ConfigError, match="option 'password' of backend 'shelf' is of type str") as caught:
         check_options(SPEC, {"password": 271828})

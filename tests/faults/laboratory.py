@@ -8,8 +8,10 @@ verbs of `EtcdServer`, `EtcdCluster`, `TorchHost`, `TcpProxy` and `Users`.
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ from tcpstore_host import TorchHost
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["EtcdClusterSite", "EtcdSite", "Site", "TorchSite", "Users"]
+__all__ = ["EtcdClusterSite", "EtcdSite", "EtcdUsersSite", "MemorySite", "Site", "Stranger", "TorchSite", "Users"]
 
 OPERATION_TIMEOUT = 2.0
 """Seconds: the operation timeout of the laboratory's stores, where a test does not ask for another."""
@@ -67,6 +69,10 @@ class Site:
     @property
     def endpoints(self) -> list[str]:
         """Where the servers listen."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """Tell what `etha.kvstore.open_store` needs to open, in any process, what `open` opens here."""
         raise NotImplementedError
 
     def renew(self) -> None:
@@ -127,6 +133,9 @@ class EtcdSite(Site):
     def endpoints(self) -> list[str]:
         return [self.server.endpoint]
 
+    def settings(self) -> dict[str, Any]:
+        return {"backend": "etcd", "endpoints": [proxy.address for proxy in self.proxies]}
+
     def _serve(self) -> Sequence[str]:
         self._running.enter_context(self.server)
         return self.endpoints
@@ -157,6 +166,9 @@ class EtcdClusterSite(Site):
     def endpoints(self) -> list[str]:
         return self.cluster.endpoints
 
+    def settings(self) -> dict[str, Any]:
+        return {"backend": "etcd", "endpoints": [proxy.address for proxy in self.proxies]}
+
     def asking_first(self, member: EtcdServer) -> list[str]:
         """The proxies' addresses, that of a member first: the option `endpoints` of a store that asks it first."""
         number = self.cluster.members.index(member)
@@ -185,6 +197,10 @@ class TorchSite(Site):
     def endpoints(self) -> list[str]:
         return [self.host.endpoint]
 
+    def settings(self) -> dict[str, Any]:
+        host, _, port = self.proxy.address.rpartition(":")
+        return {"backend": "tcpstore", "host": host, "port": int(port)}
+
     def _serve(self) -> Sequence[str]:
         self._running.enter_context(self.host)
         return self.endpoints
@@ -193,6 +209,69 @@ class TorchSite(Site):
         (address,) = addresses
         host, _, port = address.rpartition(":")
         return TCPKVStore(self.namespace, component, host=host, port=int(port), **options)
+
+
+class EtcdUsersSite(EtcdSite):
+    """One etcd that knows users; the stores of `open` and `beside` are the same user's."""
+
+    users: Users
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), **self.users.login}
+
+    def _serve(self) -> Sequence[str]:
+        endpoints = super()._serve()
+        self.users = Users(self.server)
+        return endpoints
+
+    def _make(self, addresses: Sequence[str], component: str, options: dict[str, Any]) -> KVStore:
+        return super()._make(addresses, component, {**self.users.login, **options})
+
+
+class MemorySite(Site):
+    """A store in the memory of whatever process opens it: there is no server, and nothing to go around."""
+
+    backend = "memory"
+    versions = "the memory of a process"
+
+    @property
+    def endpoints(self) -> list[str]:
+        return []
+
+    def settings(self) -> dict[str, Any]:
+        return {"backend": "memory"}
+
+    def _serve(self) -> Sequence[str]:
+        return ()
+
+
+class Stranger:
+    """Somebody else who listens on a port: a web server, which answers what it does not understand with an error.
+
+    Parameters
+    ----------
+    endpoint : str
+        Where, ``host:port``.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        host, _, port = endpoint.rpartition(":")
+        self._server = ThreadingHTTPServer((host, int(port)), _QuietHandler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def leave(self) -> None:
+        """Listen no more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _QuietHandler(BaseHTTPRequestHandler):
+    timeout = 2.0
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name of the class that it overrides)
+        """Say nothing."""
 
 
 class Users:

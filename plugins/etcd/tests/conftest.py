@@ -9,6 +9,7 @@ import pytest
 
 from etcd_server import EtcdServer
 from etha_kvstore_etcd import EtcdStore
+from laboratory import Users
 
 OpenStore = Callable[..., EtcdStore]
 _namespaces = (f"job-{number}" for number in itertools.count())
@@ -25,6 +26,14 @@ def etcd() -> Iterator[EtcdServer]:
 def own_etcd() -> Iterator[EtcdServer]:
     """A server that the test may do anything to."""
     with EtcdServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def users_etcd() -> Iterator[EtcdServer]:
+    """A server that knows `Users`, whose tokens live for a second or two when they are not used."""
+    with EtcdServer("--auth-token-ttl", "1", "--bcrypt-cost", "4") as server:
+        Users(server)
         yield server
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,6 +33,7 @@ def test_it_deletes_the_keys_that_this_store_wrote_in_every_component(
     assert observer.list_keys(component="elsewhere") == []
 
 
+@pytest.mark.security
 def test_it_leaves_what_others_wrote_and_what_others_overwrote(
     etcd: EtcdServer, open_store: OpenStore, observer: EtcdStore
 ) -> None:
@@ -43,6 +46,7 @@ def test_it_leaves_what_others_wrote_and_what_others_overwrote(
     assert observer.list_keys() == ["taken", "theirs"]
 
 
+@pytest.mark.security
 def test_it_leaves_a_key_that_was_deleted_and_written_again_by_another(
     etcd: EtcdServer, open_store: OpenStore, observer: EtcdStore
 ) -> None:
@@ -72,6 +76,7 @@ def test_a_server_that_is_away_is_logged_and_not_raised(
     assert "1 keys of this store were left behind" in caplog.text
 
 
+@pytest.mark.security
 def test_it_leaves_what_others_wrote_into_a_server_whose_data_were_wiped(
     own_etcd: EtcdServer, open_store: OpenStore
 ) -> None:
@@ -84,3 +89,50 @@ def test_it_leaves_what_others_wrote_into_a_server_whose_data_were_wiped(
     stranger.set("key", "theirs")  # the first write of a new history has the revision that ours had
     store.close()
     assert stranger.get("key") == b"theirs"
+
+
+ANOTHER_PROCESS = """
+import sys
+from etha_kvstore_etcd import EtcdStore
+
+store = EtcdStore(sys.argv[2], "trainer", endpoints=[sys.argv[1]])
+store.set("theirs", "1")
+store.set("taken", "1")
+store.close(cleanup=False)
+"""
+
+
+@pytest.mark.security
+def test_it_leaves_the_keys_of_another_process_in_the_same_component(
+    etcd: EtcdServer, open_store: OpenStore, observer: EtcdStore
+) -> None:
+    store = open_store(etcd.endpoint)
+    store.set("mine", "1")
+    store.set("taken", "1")
+    subprocess.run([sys.executable, "-c", ANOTHER_PROCESS, etcd.endpoint, store.namespace], check=True)
+    store.close()
+    assert observer.list_keys() == ["taken", "theirs"]
+
+
+@pytest.mark.security
+@pytest.mark.parametrize("lease_ttl", [None, 60])
+def test_it_leaves_every_key_whose_name_merely_begins_or_ends_like_one_of_its_own(
+    own_etcd: EtcdServer, open_store: OpenStore, lease_ttl: int | None
+) -> None:
+    store = open_store(own_etcd.endpoint, component="c", lease_ttl=lease_ttl)
+    own, beside = f"{store.namespace}/c/", store.namespace + "0"
+    neighbours = [f"{beside}/c/key", f"{store.namespace}/c0/key", f"{own}key0", f"{own}key/", f"{own}ke"]
+    own_etcd.ctl("txn", reading="\n" + "".join(f"put {neighbour} theirs\n" for neighbour in neighbours) + "\n\n")
+    ours = ["key", f"../../{beside}/c/key", "../c0/key", "/", "*"]
+    for key in ours:
+        store.set(key, "ours")
+    held = dict.fromkeys(neighbours, "theirs")
+    assert all_of(own_etcd) == held | {own + key: "ours" for key in ours}
+    store.close()
+    assert all_of(own_etcd) == held
+
+
+def all_of(etcd: EtcdServer) -> dict[str, str]:
+    """All keys of an etcd and their values."""
+    lines = etcd.ctl("get", "--prefix", "").splitlines()
+    return dict(zip(lines[::2], lines[1::2], strict=True))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from etcd_server import EtcdCluster, EtcdServer, free_port
@@ -40,6 +41,13 @@ def test_a_frozen_first_endpoint_is_skipped_at_the_opening(cluster: EtcdCluster,
     frozen.thaw()
 
 
+def await_end_of_connections(address: str) -> None:
+    """Wait until this process has noticed that all its connections to an address have ended."""
+    host, _, port = address.rpartition(":")
+    while any(tuple(each.raddr) == (host, int(port)) for each in psutil.Process().net_connections()):
+        time.sleep(0.01)
+
+
 def test_a_member_whose_name_does_not_resolve_is_left_and_the_write_is_sent_to_another(
     etcd: EtcdServer, open_store: OpenStore
 ) -> None:
@@ -47,6 +55,7 @@ def test_a_member_whose_name_does_not_resolve_is_left_and_the_write_is_sent_to_a
         store = open_store(proxy.address, "a-pod-that-is-down.invalid:2379", etcd.endpoint)
         store.set("key", "before")
         proxy.refuse()
+        await_end_of_connections(proxy.address)  # what is sent on a dying one may have arrived
         store.set("key", "after")
     assert store.get("key") == b"after"
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from etcd_server import EtcdServer
 from etha.kvstore import Change
-from etha.kvstore.errors import WaitTimeoutError
+from etha.kvstore.errors import AuthenticationError, WaitTimeoutError
 from etha.kvstore.follow import Selector
-from etha_kvstore_etcd import watching
+from etha_kvstore_etcd import ranges, watching
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
 from etha_kvstore_etcd.watching import EtcdFollower
+from laboratory import Users
 from tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
@@ -126,6 +129,37 @@ def test_a_silent_stream_is_found_dead_by_a_second_reading_and_replaced(
             assert changes.next(10) == Change("key", b"1")
 
 
+def test_a_stream_that_is_silent_while_another_member_answers_is_replaced_where_it_was(
+    own_etcd: EtcdServer, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "CHECK_SECONDS", 3600.0)
+    with TcpProxy(own_etcd.endpoint) as proxy:
+        store, writer = open_store(proxy.address, own_etcd.endpoint), open_store(own_etcd.endpoint)
+        with store.watch() as changes:
+            writer.set("first", "1")
+            assert changes.next(10) == Change("first", b"1")
+            proxy.hold("replies")
+            writer.set("key", "1")
+            assert store.get("key") == b"1"  # the reads have moved on, and know a revision that the watch has not seen
+            monkeypatch.setattr(watching, "CHECK_SECONDS", 0.2)
+            assert changes.next(10) == Change("key", b"1")
+
+
+def test_a_watch_that_is_refused_when_it_resumes_says_so(
+    own_etcd: EtcdServer, proxy: TcpProxy, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "CHECK_SECONDS", 3600.0)  # nothing but the server's answer tells
+    users = Users(own_etcd)
+    store = open_store(proxy.address, **users.login)
+    with store.watch() as changes:
+        store.set("first", "1")
+        assert changes.next(10) == Change("first", b"1")
+        own_etcd.ctl("--user", users.ROOT, "role", "revoke-permission", "jobs", "--prefix=true", "job")
+        proxy.reset()
+        with pytest.raises(AuthenticationError, match="permission denied"):
+            changes.next(10)
+
+
 def test_a_member_that_is_behind_does_not_pass_for_another_history(own_etcd: EtcdServer, open_store: OpenStore) -> None:
     store = open_store(own_etcd.endpoint)
     store.set("key", "1")
@@ -156,6 +190,76 @@ def test_a_thousand_waits_share_one_stream_and_three_threads(etcd: EtcdServer, o
         for number in range(1000):
             store.set(f"key-{number}", str(number))
         assert [wait.result(60) for wait in waits] == [str(number).encode() for number in range(1000)]
+
+
+def test_a_wait_that_is_over_leaves_no_watch_on_the_server(own_etcd: EtcdServer, open_store: OpenStore) -> None:
+    store = open_store(own_etcd.endpoint)
+    with store.watch("first") as first, store.watch("last") as last:
+        store.set("first", "1")
+        assert first.next(10) == Change("first", b"1")  # the stream is up
+        for number in range(20):
+            with pytest.raises(WaitTimeoutError):
+                store.wait_for_key(f"key-{number}", 0.01)
+        store.set("last", "1")
+        assert last.next(10) == Change("last", b"1")  # it asked behind all the others, and was answered
+        with urllib.request.urlopen(f"http://{own_etcd.endpoint}/metrics", timeout=10) as metrics:
+            (watches,) = re.findall(r"^etcd_debugging_mvcc_watcher_total (\d+)$", metrics.read().decode(), re.MULTILINE)
+    assert int(watches) == 2
+
+
+def test_a_change_between_two_pages_of_a_listing_is_told(
+    etcd: EtcdServer, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, writer = open_store(etcd.endpoint), open_store(etcd.endpoint)
+    for key in "abcd":
+        writer.set(key, "before")
+    call = store._connection.call
+
+    def call_and_interfere(name: str, request: Any, *arguments: Any, **options: Any) -> Any:
+        reply = call(name, request, *arguments, **options)
+        if name == "range" and reply.more:
+            writer.set("a", "during")  # it is on the page that was just read
+        return reply
+
+    monkeypatch.setattr(ranges, "PAGE", 2)
+    monkeypatch.setattr(store._connection, "call", call_and_interfere)
+    with store.watch() as changes:
+        assert changes.state == dict.fromkeys("abcd", b"before")
+        assert changes.next(10) == Change("a", b"during")
+
+
+def test_a_watch_that_has_missed_more_than_a_server_tells_at_once_is_told_all_of_it(
+    own_etcd: EtcdServer, proxy: TcpProxy, open_store: OpenStore
+) -> None:
+    store, writer = open_store(proxy.address), open_store(own_etcd.endpoint)
+    keys = {str(number) for number in range(1500)}  # etcd tells a thousand revisions at once, at the most
+    with store.watch() as changes:
+        writer.set("first", "1")
+        assert changes.next(10) == Change("first", b"1")  # the stream is up
+        proxy.hold("requests", "replies")
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda key: writer.set(key, "1"), keys))
+        proxy.reset()
+        assert {changes.next(10).key for _ in keys} == keys
+
+
+def test_a_transaction_that_comes_in_fragments_is_told_whole(
+    own_etcd: EtcdServer, proxy: TcpProxy, open_store: OpenStore
+) -> None:
+    store, writer = open_store(proxy.address), open_store(own_etcd.endpoint)
+    transactions = [[f"{number}{part}" for part in "abc"] for number in range(4)]
+    value = bytes(450_000)  # a fragment holds four such events, and so ends within a transaction
+    with store.watch() as changes:
+        writer.set("first", "1")
+        assert changes.next(10) == Change("first", b"1")  # the stream is up
+        proxy.hold("requests", "replies")
+        for keys in transactions:
+            puts = [pb.PutRequest(key=store._full(key, None), value=value) for key in keys]
+            request = pb.TxnRequest(success=[pb.RequestOp(request_put=put) for put in puts])
+            writer._connection.call("txn", request, float("inf"))
+        proxy.reset()
+        told = [changes.next(10) for keys in transactions for _ in keys]
+    assert told == [Change(key, value) for keys in transactions for key in keys]
 
 
 def test_a_listing_of_several_pages_is_whole(etcd: EtcdServer, open_store: OpenStore) -> None:

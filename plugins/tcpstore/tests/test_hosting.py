@@ -59,6 +59,7 @@ def read_until_closed(store: TCPKVStore) -> NoReturn:
         store.get("key")
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     ("host", "meant"), [("127.0.0.1", "127.0.0.1"), ("127.0.0.2", "127.0.0.2"), ("::1", "::1"), ("localhost", None)]
 )
@@ -76,6 +77,7 @@ def test_the_server_listens_on_the_given_address_and_nowhere_else(
     assert store.get("key") == b"1"
 
 
+@pytest.mark.security
 def test_the_server_is_not_reached_at_another_address_of_the_machine(open_store: OpenStore) -> None:
     store = open_store(host="127.0.0.1", port=0, is_master=True)
     assert store.port is not None
@@ -99,11 +101,13 @@ def test_a_port_that_is_taken_is_named_at_once(open_store: OpenStore) -> None:
     assert isinstance(refusal.value.__cause__, OSError)
 
 
+@pytest.mark.security
 def test_an_address_of_another_machine_can_not_be_hosted_at(open_store: OpenStore) -> None:
     with pytest.raises(StoreUnavailableError, match="hosted at 192"):
         open_store(host="192.0.2.1", port=0, is_master=True)
 
 
+@pytest.mark.security
 def test_the_server_ends_with_the_close_and_its_port_is_free(open_store: OpenStore) -> None:
     before = listening()
     for _ in range(3):

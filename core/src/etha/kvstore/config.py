@@ -32,7 +32,7 @@ __all__ = ["ENVIRONMENT_VARIABLE", "open_store_from_config"]
 ENVIRONMENT_VARIABLE = "ETHA_KVSTORE_URL"
 
 _FIELDS = ("backend", "namespace", "component", "options")
-_URL = re.compile(r"([A-Za-z][\w+.-]*)://([^/?#]*)(?:/+([^/?#@]+))?(?:/+([^/?#@]+))?/*(?:\?([^#]*))?")
+_URL = re.compile(r"([A-Za-z][\w+.-]*)://([^/?#]*)(?:/+([^/?#@]+))?(?:/+([^/?#@]+))?/*(?:\?([^#@]*))?")
 _VARIABLE = re.compile(r"(\$?)\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -117,10 +117,13 @@ def _from_mapping(source: Mapping[str, Any]) -> dict[str, object]:
 def _from_toml(path: Path) -> dict[str, object]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
+        invalid = ""
     except OSError as error:
         raise ConfigError(f"the configuration {path} can't be read: {error.strerror or error}") from error
     except ValueError as error:  # not TOML, or not UTF-8
-        raise ConfigError(f"the configuration {path} is not valid TOML: {error}") from error
+        invalid = str(error)
+    if invalid:  # without the cause, which holds all of the file and with it its secrets
+        raise ConfigError(f"the configuration {path} is not valid TOML: {invalid}")
     table = document.get("kvstore")
     if not isinstance(table, dict):
         raise ConfigError(f"{path} has no [kvstore] table")

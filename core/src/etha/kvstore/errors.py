@@ -172,7 +172,10 @@ class StoreFullError(KVStoreError):
 
 
 class StoreClosedError(KVStoreError):
-    """The store was closed, before the call or during it."""
+    """The store was closed, before the call or during it.
+
+    A write that was under way when another thread closed the store may have taken effect.
+    """
 
 
 class ForkedStoreError(KVStoreError):

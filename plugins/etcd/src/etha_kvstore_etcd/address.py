@@ -21,6 +21,8 @@ CHANNEL_OPTIONS: Mapping[str, object] = {
     # etcd answers pings that come no faster than every 5 s and only while a stream is open.
     "grpc.keepalive_time_ms": 10_000,
     "grpc.keepalive_timeout_ms": 5_000,
+    # Recent gRPC times every ping by this, a minute where it is not given, and none by the one above.
+    "grpc.http2.ping_timeout_ms": 5_000,
     "grpc.http2.max_pings_without_data": 0,
     # How long one attempt to connect may take: a frozen server's kernel accepts, and its handshake never ends.
     "grpc.min_reconnect_backoff_ms": 2_000,
@@ -129,6 +131,8 @@ def connect(addresses: Iterable[str], tls: Tls | None, grpc_options: Mapping[str
 def _read(option: str, path: str | None) -> bytes | None:
     if path is None:
         return None
+    if "-----BEGIN" in str(path):  # not shown: it may be a key
+        raise ConfigError(f"option {option!r} is the path of a PEM file, and what was given is the contents of one")
     try:
         return Path(path).read_bytes()
     except OSError as error:

@@ -16,13 +16,15 @@ from typing import Any
 import grpc
 
 from etha.kvstore.errors import (
+    AuthenticationError,
+    ConfigError,
     KVStoreError,
     OperationTimeoutError,
     OutcomeUnknownError,
     StoreClosedError,
 )
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
-from etha_kvstore_etcd.failures import Failure, Verdict, judge
+from etha_kvstore_etcd.failures import Failure, Verdict, judge, name_keys
 from etha_kvstore_etcd.rpc import Rpc
 
 __all__ = ["Backoff", "Cancellation", "Connection", "Login"]
@@ -48,6 +50,9 @@ class Login:
     __slots__ = ("password", "user")
 
     def __init__(self, user: str, password: str) -> None:
+        for option, text in (("user", user), ("password", password)):
+            if not _is_utf8(text):  # not shown, and neither is Python's own error, which holds the text
+                raise ConfigError(f"option {option!r} of backend 'etcd' is a str that UTF-8 can say")
         self.user = user
         self.password = password
 
@@ -57,16 +62,24 @@ class Login:
     __str__ = __repr__
 
 
+def _is_utf8(text: object) -> bool:
+    try:
+        return isinstance(text, str) and text.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
 class Cancellation:
     """What ends a call, and the pauses between its attempts, from another thread."""
 
     def __init__(self) -> None:
         self.cancelled = threading.Event()
-        self._call: Any = None
+        self._calls: set[Any] = set()
 
     def run(self, method: Any, request: Any, timeout: float, metadata: Metadata) -> Any:
         """Make a call that `cancel` ends."""
-        call = self._call = method.future(request, timeout=timeout, metadata=metadata)
+        call = method.future(request, timeout=timeout, metadata=metadata)
+        self._calls.add(call)
         if self.cancelled.is_set():
             call.cancel()
         try:
@@ -77,14 +90,13 @@ class Cancellation:
             call.cancel()
             raise
         finally:
-            self._call = None
+            self._calls.discard(call)
             del call  # see `forget_frames`
 
     def cancel(self) -> None:
-        """End the call that is under way, and every later one."""
+        """End the calls that are under way, and every later one."""
         self.cancelled.set()
-        call = self._call
-        if call is not None:
+        for call in list(self._calls):
             call.cancel()
 
 
@@ -134,11 +146,14 @@ class Connection:
         self._login = login
         self._metadata = metadata
         self._login_lock = threading.Lock()
+        self._authentication: Any = None
+        """The request for a token that is under way; it outlasts a call whose own time is short."""
         self.closed = threading.Event()
         self.revision = 0
         """The newest revision that any reply has named."""
-        self.assure: Callable[[float], None] | None = None
-        """What comes before every call, with the call's deadline."""
+        self.assure: Callable[[float], int] | None = None
+        """What comes before every call and after every read, with its deadline; where it gives another number after a
+        read than before it, the read is repeated."""
 
     @property
     def member(self) -> Rpc:
@@ -194,8 +209,8 @@ class Connection:
         KVStoreError
             What the server refused.
         """
-        if assured and self.assure is not None:
-            self.assure(deadline)
+        assure = self.assure if assured else None
+        losses = assure(deadline) if assure else 0
         trouble: KVStoreError | None = None
         backoff: Backoff | None = None
         renewed = attempts = 0
@@ -219,7 +234,9 @@ class Connection:
             else:
                 if reply.header.revision > self.revision:
                     self.revision = reply.header.revision
-                return reply
+                if assure is None or not repeat or losses == (losses := assure(deadline)):
+                    return reply
+                continue  # a lease was lost meanwhile, and with it what was read
             if failure.verdict is Verdict.TOKEN and self._login is not None and renewed < 3:
                 renewed += 1
                 renewal = self._renew(self._login, metadata, deadline)
@@ -227,6 +244,8 @@ class Connection:
                     continue
                 failure = renewal
             if failure.verdict in (Verdict.FINAL, Verdict.TOKEN):
+                if isinstance(failure.error, AuthenticationError):
+                    raise name_keys(failure.error, request)
                 raise failure.error
             if failure.verdict is Verdict.UNKNOWN and not repeat:
                 self.move_on(member)
@@ -260,8 +279,14 @@ class Connection:
             member = self.member
             request = pb.AuthenticateRequest(name=login.user, password=login.password)
             try:
-                reply = member.authenticate(request, timeout=max(0.0, min(deadline - monotonic(), RENEWAL_SECONDS)))
+                if self._authentication is None:
+                    self._authentication = member.authenticate.future(request, timeout=RENEWAL_SECONDS)
+                reply = self._authentication.result(timeout=max(0.0, deadline - monotonic()))
+                self._authentication = None
+            except grpc.FutureTimeoutError:  # the next call takes the answer
+                return Failure(Verdict.NOT_TAKEN, OperationTimeoutError("no time was left to authenticate"))
             except (grpc.RpcError, ValueError) as error:
+                self._authentication = None
                 failure = judge(error, member.address)
                 # Whatever became of the request for a token, the call that wants one has not been made.
                 return failure if failure.verdict is Verdict.FINAL else Failure(Verdict.NOT_TAKEN, failure.error)

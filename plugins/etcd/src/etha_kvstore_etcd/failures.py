@@ -8,7 +8,7 @@ matches too.
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -21,8 +21,9 @@ from etha.kvstore.errors import (
     StoreUnavailableError,
     ValueTooLargeError,
 )
+from etha_kvstore_etcd._proto import etcd_pb2 as pb
 
-__all__ = ["CompactedError", "Failure", "LeaseLostError", "Verdict", "forget_frames", "judge", "refusal"]
+__all__ = ["CompactedError", "Failure", "LeaseLostError", "Verdict", "forget_frames", "judge", "name_keys", "refusal"]
 
 
 class Verdict(Enum):
@@ -72,6 +73,10 @@ _CERTIFICATE = (
     "TLSV13_ALERT",
     "SSLV3_ALERT",
 )
+_HANDSHAKE = (
+    "TSI_DATA_CORRUPTED",  # with TLS 1.3 the server refuses the client's certificate after the handshake, by an alert
+    "Failed to create security handshaker",  # a key that is none, or another certificate's
+)
 _CLOSED = ("Channel closed", "Locally cancelled")
 _NEVER_CONNECTED = ("failed to connect to all addresses", "errors resolving ", "DNS resolution failed")
 
@@ -101,9 +106,11 @@ def judge(error: Exception, address: str) -> Failure:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         silent = OperationTimeoutError(f"etcd at {address} did not answer in time")
         return _failure(Verdict.UNKNOWN, silent, error)
-    if code is grpc.StatusCode.UNAVAILABLE and any(mark in said for mark in _CERTIFICATE):
+    never_connected = code is grpc.StatusCode.UNAVAILABLE and said.startswith(_NEVER_CONNECTED)
+    marks = (*_CERTIFICATE, *_HANDSHAKE) if never_connected else _CERTIFICATE
+    if code is grpc.StatusCode.UNAVAILABLE and any(mark in said for mark in marks):
         return _failure(Verdict.FINAL, AuthenticationError(f"{text}; TLS was refused, check the certificates"), error)
-    if code is grpc.StatusCode.UNAVAILABLE and said.startswith(_NEVER_CONNECTED):
+    if never_connected:
         return _failure(Verdict.NEVER_LEFT, StoreUnavailableError(text), error)
     if any(mark in said for mark in _NOT_TAKEN):
         return _failure(Verdict.NOT_TAKEN, StoreUnavailableError(text), error)
@@ -138,6 +145,34 @@ def forget_frames(error: Exception) -> None:
         What grpcio raised.
     """
     error.__traceback__ = None
+
+
+def name_keys(error: AuthenticationError, request: Any) -> AuthenticationError:
+    """Say what keys a user was denied, where that is what happened.
+
+    Parameters
+    ----------
+    error : AuthenticationError
+        The refusal.
+    request : message
+        What was asked for.
+
+    Returns
+    -------
+    AuthenticationError
+        The refusal, with the keys and what to do, and with the same cause.
+    """
+    about = request.compare[0] if isinstance(request, pb.TxnRequest) else request
+    if "permission denied" not in str(error) or not hasattr(about, "key"):
+        return error
+    what = "keys that begin with" if getattr(about, "range_end", b"") else "key"
+    right = "read" if isinstance(request, pb.RangeRequest) else "read and write"
+    told = AuthenticationError(
+        f"{error}: {what} {about.key.decode(errors='replace')!r}; give a role of the user the right to {right} it "
+        "(etcdctl role grant-permission)"
+    )
+    told.__cause__ = error.__cause__
+    return told
 
 
 def refusal(said: str, address: str) -> AuthenticationError | None:

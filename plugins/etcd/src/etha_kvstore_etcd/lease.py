@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from operator import attrgetter
 from time import monotonic
 from typing import Any
 
 from etha.kvstore.errors import KVStoreError, OperationTimeoutError, StoreClosedError
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
-from etha_kvstore_etcd.connection import Connection
+from etha_kvstore_etcd.connection import Cancellation, Connection
 from etha_kvstore_etcd.failures import CompactedError, LeaseLostError
 from etha_kvstore_etcd.written import Write, Written
 
@@ -60,14 +61,15 @@ class Lease:
         self.id: int = granted.ID
         self.keys: set[bytes] = set()
         self.lost = False
+        self.alive_at = 0
+        """A revision at which the lease was alive for certain."""
         self.renewed(asked, granted)
 
     def renewed(self, asked: float, answer: Any) -> None:
         """Note an answer. The time runs from when it was asked for, so that the server's never ends earlier."""
         self.lapses = asked + answer.TTL
         self.renew_at = asked + answer.TTL / RENEWALS
-        self.alive_at = answer.header.revision
-        """A revision at which the lease was alive for certain."""
+        self.alive_at = max(self.alive_at, answer.header.revision)
 
 
 class Leases:
@@ -92,17 +94,24 @@ class Leases:
         self._lapse = math.inf
         """When the first lease runs out; in the past where one is lost."""
         self._busy = False
-        self._deletions = 0
+        self._changes = 0
+        self._losses = 0
         self._keeper: threading.Thread | None = None
-        self._stopped = threading.Event()
+        self._cancellation = Cancellation()
+        self._stopped = self._cancellation.cancelled
 
     def claim(self, key: bytes, deadline: float) -> int:
-        """Give the id of the lease to write a key under: the one that it is on, one with room, or a new one."""
+        """Give the id of the lease to write a key under: the one that it is on, one with room, or a new one.
+
+        As `assure`, it comes before every write.
+        """
+        self.assure(deadline)
         lease = self._with_room(key)
         while lease is None:
             with self._alone(deadline):
                 lease = self._with_room(key)
                 if lease is None:  # nobody was faster
+                    self._refuse_if_stopped()
                     self._grant(deadline)
         return lease.id
 
@@ -116,10 +125,12 @@ class Leases:
         """Note that the servers do not know a lease any more."""
         with self._state:
             for lease in self._leases:
-                lease.lost = lease.lost or lease.id == lease_id
+                if lease.id == lease_id and not lease.lost:
+                    lease.lost = True
+                    self._losses += 1
             self._look_ahead()
 
-    def assure(self, deadline: float) -> None:
+    def assure(self, deadline: float) -> int:
         """See to it that the keys are there, where a lease may have run out, before anything is asked or told.
 
         Parameters
@@ -127,39 +138,45 @@ class Leases:
         deadline : float
             On the monotonic clock, in seconds.
 
+        Returns
+        -------
+        int
+            How many leases have been lost so far. What was read since it was less may be wrong.
+
         Raises
         ------
         KVStoreError
             If it could not be found out, or keys were lost and could not be written again.
         """
-        if _now() < self._lapse:
-            return
-        for lease in list(self._leases):
-            if lease.lost or _now() >= lease.lapses:
-                self._renew(lease, deadline)
+        if _now() >= self._lapse:
+            for lease in list(self._leases):
+                if lease.lost or _now() >= lease.lapses:
+                    self._renew(lease, deadline)
+        return self._losses
 
     @contextmanager
-    def deleting(self, deadline: float) -> Iterator[None]:
-        """Keep lost keys from being written again while one of them may be about to be deleted."""
+    def changing(self, deadline: float) -> Iterator[None]:
+        """Keep lost keys from being written again while one of them is set or deleted, until that is noted."""
         with self._state:
             self._await(lambda: not self._busy, deadline)
-            self._deletions += 1
+            self._changes += 1
         try:
             yield
         finally:
             with self._state:
-                self._deletions -= 1
+                self._changes -= 1
                 self._state.notify_all()
 
     def stop(self) -> None:
         """Renew no more."""
-        self._stopped.set()
+        self._cancellation.cancel()
 
     def revoke(self, deadline: float) -> None:
         """End every lease, and with it the keys that are on it: those that this store wrote last."""
         for lease in list(self._leases):
             with suppress(LeaseLostError):  # it has ended already
-                self._call("lease_revoke", pb.LeaseRevokeRequest(ID=lease.id), deadline)
+                request = pb.LeaseRevokeRequest(ID=lease.id)
+                self._connection.call("lease_revoke", request, deadline, assured=False)
 
     def _with_room(self, key: bytes) -> Lease | None:
         """Find the living lease that a key is on, or one that has room, and put the key on it."""
@@ -177,11 +194,12 @@ class Leases:
         asked = _now()
         lease = Lease(asked, self._call("lease_grant", pb.LeaseGrantRequest(TTL=self._ttl), deadline))
         with self._state:
+            if self._keeper is None:
+                keeper = threading.Thread(target=self._keep, name="etcd leases", daemon=True)
+                keeper.start()
+                self._keeper = keeper
             self._leases.append(lease)
             self._look_ahead()
-            if self._keeper is None:
-                self._keeper = threading.Thread(target=self._keep, name="etcd leases", daemon=True)
-                self._keeper.start()
 
     def _renew(self, lease: Lease, deadline: float) -> None:
         """Renew a lease; if it is lost, write its keys again."""
@@ -197,17 +215,17 @@ class Leases:
         with self._alone(deadline):
             if lease not in self._leases:
                 return  # somebody was faster
-            gone = [(key, write) for key, write in self._written.items() if write.lease == lease.id]
             try:
                 with self._state:
-                    self._await(lambda: self._deletions == 0, deadline)
+                    self._await(lambda: self._changes == 0, deadline)
+                gone = [(key, write) for key, write in self._written.items() if write.lease == lease.id]
                 count = sum(self._write_again(key, write, lease, deadline) for key, write in gone)
             except StoreClosedError:
                 raise
             except KVStoreError as error:
                 raise type(error)(
                     f"a lease of {self._ttl} s ran out, because this process stood still or was cut off, and the "
-                    f"{len(gone)} keys that went with it could not all be written again: {error}"
+                    f"keys that went with it could not all be written again: {error}"
                 ) from error
             with self._state:
                 self._leases.remove(lease)
@@ -224,8 +242,7 @@ class Leases:
         look = pb.RequestOp(request_range=pb.RangeRequest(key=key))
         while True:
             lease = self._with_room(key)
-            if self._stopped.is_set():
-                raise StoreClosedError("the store was closed during the call")
+            self._refuse_if_stopped()
             if lease is None:
                 self._grant(deadline)
                 continue
@@ -249,17 +266,27 @@ class Leases:
         """Tell whether a key was still this store's when its lease was last known to be alive."""
         if write.revision > lost.alive_at:
             return True
-        request = pb.RangeRequest(key=key, revision=lost.alive_at, keys_only=True)
         try:
-            kvs = self._call("range", request, deadline).kvs
+            # A server that was wiped may have counted past both revisions: only our own history speaks of a deletion.
+            return self._was_ours(key, write, lost.alive_at, deadline) or not self._was_ours(
+                key, write, write.revision, deadline
+            )
         except CompactedError:
             return True  # the history is lost, and the end of the lease explains an absence best
-        return bool(kvs) and bool(kvs[0].mod_revision == write.revision)
+
+    def _was_ours(self, key: bytes, write: Write, revision: int, deadline: float) -> bool:
+        """Tell whether a key's last write was this one at a revision."""
+        kvs = self._call("range", pb.RangeRequest(key=key, revision=revision, keys_only=True), deadline).kvs
+        return bool(kvs) and (kvs[0].mod_revision, kvs[0].lease) == (write.revision, write.lease)
+
+    def _refuse_if_stopped(self) -> None:
+        if self._stopped.is_set():
+            raise StoreClosedError("the store was closed during the call")
 
     def _keep(self) -> None:
         """Renew the leases, in a thread of its own, until the store is closed."""
         while not self._stopped.wait(self._until_renewal()):
-            for lease in list(self._leases):
+            for lease in sorted(self._leases, key=attrgetter("lost")):  # the living first
                 if _now() < lease.renew_at:
                     continue
                 try:
@@ -269,10 +296,13 @@ class Leases:
                 except KVStoreError as error:
                     log.warning("a lease of etcd could not be renewed: %s", error)
                     lease.renew_at = _now() + self._ttl / RENEWALS**2
+                if lease.lost:
+                    break  # writing keys again takes a while, in which others have become due
 
     def _until_renewal(self) -> float:
         with self._state:
-            return max(0.0, min((lease.renew_at for lease in self._leases), default=_now() + self._ttl) - _now())
+            next_at = min((lease.renew_at for lease in self._leases), default=_now() + self._ttl)
+        return max(0.0, min(next_at - _now(), threading.TIMEOUT_MAX))
 
     def _look_ahead(self) -> None:
         self._lapse = min((-math.inf if lease.lost else lease.lapses for lease in self._leases), default=math.inf)
@@ -295,4 +325,5 @@ class Leases:
             raise OperationTimeoutError("no time was left while another thread had to do with the leases of this store")
 
     def _call(self, name: str, request: object, deadline: float, share: float = 1.0) -> Any:
-        return self._connection.call(name, request, deadline, share=share, assured=False)
+        cancellation = self._cancellation
+        return self._connection.call(name, request, deadline, share=share, cancellation=cancellation, assured=False)

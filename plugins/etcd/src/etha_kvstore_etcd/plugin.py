@@ -15,9 +15,10 @@ SPEC = BackendSpec(
         Option("endpoints", list, help="the members' addresses, host:port each; https:// asks for TLS"),
         Option("host", str, help="one member's host, instead of endpoints"),
         Option("port", int, help="the port that goes with host; 2379 where it is not given"),
-        Option("ca_cert", str, help="path of the certificate authority's file (PEM); asks for TLS"),
-        Option("cert_cert", str, help="path of the client's certificate (PEM), for mutual TLS"),
-        Option("cert_key", str, help="path of the client's key (PEM), for mutual TLS"),
+        # A path is no secret; the key itself, which some give in its place, is one.
+        Option("ca_cert", str, help="path of the certificate authority's file (PEM); asks for TLS", secret=True),
+        Option("cert_cert", str, help="path of the client's certificate (PEM), for mutual TLS", secret=True),
+        Option("cert_key", str, help="path of the client's key (PEM), for mutual TLS", secret=True),
         Option("user", str, help="user name"),
         Option("password", str, help="password", secret=True),
         Option("timeout", float, default=10.0, help="operation timeout in seconds"),

@@ -6,7 +6,7 @@ import logging
 import math
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from time import monotonic
 from typing import Any
 
@@ -126,8 +126,8 @@ class EtcdStore(SkeletalStore):
         self._value_limit = max_request_bytes - REQUEST_OVERHEAD
         if self._value_limit <= 0:
             raise ConfigError(f"max_request_bytes={max_request_bytes} leaves no room for a value")
-        if lease_ttl is not None and not 0 < lease_ttl <= LONGEST_TTL:
-            raise ConfigError(f"lease_ttl is a number of seconds from 1 to {LONGEST_TTL}, not {lease_ttl!r}")
+        if lease_ttl is not None and not (type(lease_ttl) is int and 0 < lease_ttl <= LONGEST_TTL):
+            raise ConfigError(f"lease_ttl is a whole number of seconds from 1 to {LONGEST_TTL}, not {lease_ttl!r}")
         if (user is None) != (password is None):
             raise ConfigError("backend 'etcd' takes both user and password, or neither")
         if host is not None and endpoints is not None:
@@ -192,43 +192,57 @@ class EtcdStore(SkeletalStore):
         known = self._connection.revision
         while True:
             lease = self._leases.claim(key, deadline) if self._leases else 0
-            put = pb.RequestOp(request_put=pb.PutRequest(key=key, value=value, lease=lease))
-            # Guarded, so that a request which comes late does nothing once the key was seen at a newer revision.
-            guard = pb.Compare(result=pb.Compare.LESS, target=pb.Compare.MOD, key=key, mod_revision=known + 1)
-            request = pb.TxnRequest(compare=[guard], success=[put])
             try:
-                reply = self._connection.call("txn", request, deadline, repeat=False, share=WRITE_SHARE)
+                with self._changing(deadline):
+                    newer = self._put(key, value, known, lease, deadline)
             except LeaseLostError:
                 assert self._leases is not None  # which other lease is there?
                 self._leases.lose(lease)
                 continue
-            except OutcomeUnknownError as unknown:
-                found = self._look_for(key, value, known, deadline)
-                if found is None:
-                    raise self._unknown("set", key, unknown) from unknown.__cause__
-                if lease and found.lease == lease:
-                    self._written.record(key, found.mod_revision, value, lease)
+            if newer is None:
                 return
-            if reply.succeeded:
-                self._written.record(key, reply.header.revision, value, lease)
-                return
-            known = reply.header.revision  # somebody wrote the key since: nothing was done
+            known = newer
+
+    def _put(self, key: bytes, value: bytes, known: int, lease: int, deadline: float) -> int | None:
+        """Write a key unless somebody has since a revision; where somebody has, give a newer revision."""
+        put = pb.RequestOp(request_put=pb.PutRequest(key=key, value=value, lease=lease))
+        # Guarded, so that a request which comes late does nothing while the key is there at a newer revision.
+        guard = pb.Compare(result=pb.Compare.LESS, target=pb.Compare.MOD, key=key, mod_revision=known + 1)
+        request = pb.TxnRequest(compare=[guard], success=[put])
+        try:
+            reply = self._connection.call("txn", request, deadline, repeat=False, share=WRITE_SHARE, assured=False)
+        except OutcomeUnknownError as unknown:
+            found = self._look_for(key, value, known, lease, deadline)
+            if lease and found:
+                self._written.record(key, found, value, lease)
+            elif lease:  # neither this value nor the one before it may be written again
+                self._written.forget(key, math.inf)
+            if not found:
+                raise self._unknown("set", key, unknown) from unknown.__cause__
+            return None
+        if not reply.succeeded:
+            return int(reply.header.revision)
+        self._written.record(key, reply.header.revision, value, lease)
+        return None
 
     def _remove(self, key: bytes, deadline: float) -> bool:
         request = pb.DeleteRangeRequest(key=key)
         if self._leases:
             self._leases.assure(deadline)
-        try:
-            with self._leases.deleting(deadline) if self._leases else nullcontext():
+        with self._changing(deadline):
+            try:
                 reply = self._connection.call("delete_range", request, deadline, repeat=False, assured=False)
-        except OutcomeUnknownError as unknown:
-            if self._leases:  # it may be about to go, and must not be written again then
-                self._written.forget(key, math.inf)
-            raise self._unknown("delete", key, unknown) from unknown.__cause__
-        self._written.forget(key, reply.header.revision)
-        if self._leases:
-            self._leases.release(key)
+            except OutcomeUnknownError as unknown:
+                if self._leases:  # it may be about to go, and must not be written again then
+                    self._written.forget(key, math.inf)
+                raise self._unknown("delete", key, unknown) from unknown.__cause__
+            self._written.forget(key, reply.header.revision)
+            if self._leases:
+                self._leases.release(key)
         return bool(reply.deleted)
+
+    def _changing(self, deadline: float) -> AbstractContextManager[None]:
+        return self._leases.changing(deadline) if self._leases else nullcontext()
 
     def _enumerate(self, prefix: bytes, deadline: float) -> Iterable[tuple[bytes, bytes]]:
         kvs, _ = list_range(self._connection, prefix, deadline)
@@ -251,23 +265,24 @@ class EtcdStore(SkeletalStore):
     def _where(self) -> str:
         return ",".join(self._addresses)
 
-    def _look_for(self, key: bytes, value: bytes, known: int, deadline: float) -> Any:
-        """Look, until the deadline, whether a write whose reply was lost has taken effect, and give what shows it.
+    def _look_for(self, key: bytes, value: bytes, known: int, lease: int, deadline: float) -> int:
+        """Look, until the deadline, whether a write whose reply was lost has taken effect; give its revision, or zero.
 
-        The value at a revision newer than the call is taken for it. Another process may have written the same at that
-        moment, so the key does not count as this store's, and cleaning up leaves it alone; unless its lease is this
-        store's.
+        The value at a revision newer than the call, under this store's lease where it has one, is taken for it. Without
+        leases another process may have written the same at that moment, so the key does not count as this store's, and
+        cleaning up leaves it alone.
         """
         backoff = Backoff(self._connection.closed)
+        request = pb.RangeRequest(key=key)
         while True:
             try:
-                kvs = self._connection.call("range", pb.RangeRequest(key=key), deadline).kvs
+                kvs = self._connection.call("range", request, deadline, assured=False).kvs
             except KVStoreError:  # a user who may not read included
-                return None
+                return 0
             if kvs and kvs[0].mod_revision > known:
-                return kvs[0] if kvs[0].value == value else None
+                return int(kvs[0].mod_revision) if (kvs[0].value, kvs[0].lease) == (value, lease) else 0
             if monotonic() >= deadline:
-                return None
+                return 0
             backoff.pause(deadline)
 
     def _unknown(self, verb: str, key: bytes, unknown: OutcomeUnknownError) -> OutcomeUnknownError:

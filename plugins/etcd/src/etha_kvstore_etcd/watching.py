@@ -86,6 +86,8 @@ class EtcdFollower(PushFollower):
         self._backoff = Backoff(self._cancellation.cancelled)
         self.next_revision = 0
         """The first revision that this follower has not seen; kept by the stream's thread while it watches."""
+        self.resumes = False
+        """Whether this follower was watching before, so that what it has seen may be long ago."""
         self.cluster = 0
         """The id of the cluster that this follower has read."""
         self.fragments: list[Any] = []
@@ -96,6 +98,16 @@ class EtcdFollower(PushFollower):
         """The range of keys that holds the selection; its end is empty for a single key."""
         prefix = self._pattern.literal_prefix
         return prefix, b"" if self._pattern.is_literal else prefix_end(prefix)
+
+    @property
+    def start_revision(self) -> int:
+        """The revision to watch from.
+
+        A watch that resumes asks for one that it has seen, and `deliver` drops that: a server that compacted a deletion
+        at the very next revision may not say that it is gone, unless it is asked for what came before
+        (etcd-io/etcd#19179). A new one does not: etcd hands out what is past in steps of a tenth of a second.
+        """
+        return self.next_revision - 1 if self.resumes else self.next_revision
 
     def next(self, deadline: float) -> Sequence[Batch]:
         while True:
@@ -180,7 +192,7 @@ class EtcdFollower(PushFollower):
         self.outage = None
         self._listed = True
         self._stream.note_read()
-        self.next_revision, self.cluster = header.revision + 1, header.cluster_id
+        self.next_revision, self.cluster, self.resumes = header.revision + 1, header.cluster_id, False
         return (Batch([(kv.key, kv.value) for kv in kvs if self._selects(kv.key)], restart=True),)
 
     def _recover(self, interruption: _InterruptedError, deadline: float) -> None:
@@ -192,8 +204,8 @@ class EtcdFollower(PushFollower):
         if interruption.history_lost:
             self._listed = False
             return
-        self._interruptions += 1
-        if self._interruptions > 2:
+        self.resumes = True
+        if self._interruptions == 2:
             address = self._connection.member.address
             raise refusal(str(interruption), address) or StoreUnavailableError(
                 f"etcd at {address} ends every watch: {interruption}"
@@ -207,6 +219,7 @@ class EtcdFollower(PushFollower):
         except (OperationTimeoutError, StoreUnavailableError) as error:
             self.outage = self.outage or Outage(started, error)
         else:
+            self._interruptions += 1  # in vain, if another one follows; where nothing was answered, nothing was tried
             self._listed = self.knows(header)
             if not self._stream.is_on(self._connection.member):
                 self._stream.restart(StoreUnavailableError(f"the stream's member is behind: {interruption}"))
@@ -373,6 +386,7 @@ class WatchStream:
             self._asked.clear()
             for number, follower in self._followers.items():
                 follower.fragments = []
+                follower.resumes = follower.resumes or self._member is not None
                 self._ask(number, follower)
             self._opened_with = self._connection.metadata
             metadata = (*self._opened_with, ("hasleader", "true"))
@@ -459,7 +473,7 @@ def _creation(number: int, follower: EtcdFollower) -> Any:
         create_request=pb.WatchCreateRequest(
             key=key,
             range_end=range_end,
-            start_revision=follower.next_revision,
+            start_revision=follower.start_revision,
             progress_notify=True,
             fragment=True,
             watch_id=number,
