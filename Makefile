@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BACKEND ?= memory
 WORKERS ?= 2
+SECONDS ?= 600
 ARGS ?=
 
 VENV := .venv
@@ -24,14 +25,25 @@ export PIP_USER := 0
 quietly = mkdir -p $(LOGS); ($(2)) >$(LOGS)/$(1).log 2>&1 || { \
 	tail -n 12 $(LOGS)/$(1).log; echo; echo "make: $(3); all of the above is in $(LOGS)/$(1).log."; echo "Next: $(4)"; \
 	exit 1; }
+# $(call leaving_nothing,COMMAND,NEXT STEP): run it, and end with an error what it leaves running. The marker in the environment
+# finds the processes that it started, their children included, wherever Linux has moved them; a moment's grace is for
+# those that are ending.
+leaving_nothing = run="$$$$"; KVSTORE_TEST_RUN=$$run $(1) || { echo "make $@: the cause is above. Next: $(2)"; failed=1; }; \
+	for second in 1 2 3 4 5; do \
+	left=$$(grep -lsz "^KVSTORE_TEST_RUN=$$run$$" /proc/[0-9]*/environ | tr -dc '0-9\n'); \
+	test -z "$$left" && exit $${failed:-0}; sleep 1; done; \
+	echo "make $@: it left these processes behind, and they are ended now:"; \
+	ps -o pid=,args= -p "$$(echo $$left | tr ' ' ',')"; kill -KILL $$left; exit 1
 INSTALL_FAILED := pip could not install it
 INSTALL_NEXT := check the network and what pip says above, then run the same command again; to start over, make clean.
 
-.PHONY: help demo test lint format clean check-backend check-python
+.PHONY: help demo test soak mutants lint format clean check-backend check-python
 
 help:
 	@echo "make demo      run the demo on a real backend: BACKEND=memory (the default), tcpstore or etcd"
 	@echo "make test      check format, lint, types and imports, and run every test; ARGS='-k watch' goes to pytest"
+	@echo "make soak      random fault schedules, every history checked: SECONDS=600 (the default) of them"
+	@echo "make mutants   put known bugs of such clients back, one at a time, and see the tests catch them"
 	@echo "make lint      the checks of make test without the tests"
 	@echo "make format    format the code, and mend what ruff can mend"
 	@echo "make clean     remove .venv and all caches"
@@ -45,17 +57,16 @@ else
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(DEMO)
 endif
 
-# The marker in the environment finds the processes that the tests started, their children included, wherever Linux
-# has moved them; a moment's grace is for those that are ending.
 test: lint $(STAMPS)/debian-etcd
 	@echo "Running the tests on $(WORKERS) processes"
-	@run="$$$$"; KVSTORE_TEST_RUN=$$run $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS) || { \
-	echo "make test: the cause is above. Next: run one test alone with: .venv/bin/pytest PATH::NAME"; failed=1; }; \
-	for second in 1 2 3 4 5; do \
-	left=$$(grep -lsz "^KVSTORE_TEST_RUN=$$run$$" /proc/[0-9]*/environ | tr -dc '0-9\n'); \
-	test -z "$$left" && exit $${failed:-0}; sleep 1; done; \
-	echo "make test: the tests left these processes behind, and they are ended now:"; \
-	ps -o pid=,args= -p "$$(echo $$left | tr ' ' ',')"; kill -KILL $$left; exit 1
+	@$(call leaving_nothing,$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS),run one test alone with: .venv/bin/pytest PATH::NAME)
+
+soak: check-python $(STAMPS)/test $(STAMPS)/debian-etcd
+	@echo "Running random fault schedules for $(SECONDS) seconds"
+	@$(call leaving_nothing,$(BIN)/python tests/faults/soak.py --seconds $(SECONDS) $(ARGS),run it again with the seed or the history that it names)
+
+mutants: check-python $(STAMPS)/test $(STAMPS)/debian-etcd
+	@$(call leaving_nothing,$(BIN)/python tests/mutants/run.py $(ARGS),run one alone with: make mutants ARGS=NAME)
 
 # Another etcd for the tests that crash servers: 3.5.1, which pip brings, can lose data then. Debian's package is unpacked,
 # not installed; where it can't be had, these tests run on the other one, and a failure names the version.
