@@ -212,8 +212,6 @@ class TcpProxy:
                 raise TimeoutError(f"no {directions} met the fault on {links} connections in {timeout} s: {lost}")
             return met_at()[links - 1]
 
-    await_held = await_struck
-
     def passed(self, direction: Direction) -> int:
         """How many bytes have gone through in a direction."""
         with self._state:

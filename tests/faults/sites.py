@@ -1,4 +1,4 @@
-"""The sites of the matrix, by name: each is set up once a process, when it is first asked for."""
+"""The sites by name: each is set up once a process, when it is first asked for."""
 
 from __future__ import annotations
 

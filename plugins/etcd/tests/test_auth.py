@@ -276,7 +276,7 @@ def test_a_wait_and_a_watch_whose_connection_is_lost_after_their_token_has_expir
         await_death(token, users_etcd, writer)
         proxied.hold("replies")
         writer.set("key", "1")
-        proxied.await_held("replies")
+        proxied.await_struck("replies")
         proxied.reset()
         writer.set("key", "2")
         assert [changes.next(30), changes.next(30)] == [("key", b"1"), ("key", b"2")]

@@ -57,7 +57,7 @@ def _held(call: Callable[[], object], proxy: TcpProxy, direction: Direction) -> 
     proxy.hold(direction)
     thread = threading.Thread(target=run)
     thread.start()
-    proxy.await_held(direction)
+    proxy.await_struck(direction)
     return thread, outcome
 
 

@@ -158,7 +158,7 @@ def test_a_reply_that_is_held_back_makes_a_write_of_unknown_outcome(
     proxy.hold("replies")
     with within(TIMEOUT), pytest.raises(OutcomeUnknownError):
         store.set("key", "1")
-    proxy.await_held("replies")
+    proxy.await_struck("replies")
     assert witness.get("key") == b"1"
     proxy.release()
     assert store.delete("key")
