@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BACKEND ?= memory
-WORKERS ?= 2
+WORKERS ?= 3
 SECONDS ?= 600
 ARGS ?=
 
