@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -15,7 +15,7 @@ import pytest
 from etcd_server import EtcdServer
 from etha.kvstore import KVStore, open_store_from_config
 from etha.kvstore import open_store as open_by_name
-from etha.kvstore.errors import AuthenticationError
+from etha.kvstore.errors import AuthenticationError, WaitTimeoutError
 from etha_kvstore_etcd import EtcdStore
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
 from etha_kvstore_etcd.rpc import Rpc
@@ -282,6 +282,25 @@ def test_a_wait_and_a_watch_whose_connection_is_lost_after_their_token_has_expir
         assert [changes.next(30), changes.next(30)] == [("key", b"1"), ("key", b"2")]
         assert wait.result(60) == b"2"
     assert token_of(store) != token
+
+
+def test_a_watch_that_is_polled_outlives_its_token_where_a_new_one_takes_longer_than_a_poll(
+    users_etcd: EtcdServer, proxied: TcpProxy, open_store: OpenStore, writer: EtcdStore
+) -> None:
+    store = open_store(proxied.address, **WORKER)
+    token = token_of(store)
+    with store.watch() as changes:
+        with pytest.raises(WaitTimeoutError):
+            changes.next(0.1)
+        await_death(token, users_etcd, writer)
+        proxied.reset()
+        proxied.delay(0.3, "replies")
+        writer.set("key", "value")
+        change = None
+        while change is None:
+            with suppress(WaitTimeoutError):
+                change = changes.next(0.1)
+        assert change == ("key", b"value")
 
 
 def test_a_wait_that_begins_after_the_streams_token_has_expired_is_served(
