@@ -214,40 +214,30 @@ def everybody(stage: Stage) -> tuple[Sequence[EtcdServer], TcpProxy]:
     return stage.site.cluster.members, stage.rng.choice(stage.busy())
 
 
-def frozen(choose: Victims) -> Strike:
+def befalls(choose: Victims, harm: Callable[[EtcdServer], None], mend: Callable[[EtcdServer], None]) -> Strike:
     @contextmanager
     def strike(stage: Stage) -> Iterator[None]:
         members, proxy = choose(stage)
         with stage.in_flight(proxy):
             for member in members:
-                member.freeze()
+                harm(member)
         try:
             yield
         finally:
             for member in members:
-                member.thaw()
+                mend(member)
             for member in members:
                 member.await_health()
 
     return strike
+
+
+def frozen(choose: Victims) -> Strike:
+    return befalls(choose, EtcdServer.freeze, EtcdServer.thaw)
 
 
 def killed(choose: Victims) -> Strike:
-    @contextmanager
-    def strike(stage: Stage) -> Iterator[None]:
-        members, proxy = choose(stage)
-        with stage.in_flight(proxy):
-            for member in members:
-                member.kill()
-        try:
-            yield
-        finally:
-            for member in members:
-                member.launch()
-            for member in members:
-                member.await_health()
-
-    return strike
+    return befalls(choose, EtcdServer.kill, EtcdServer.launch)
 
 
 ON_THE_WAY: dict[str, Strike] = {

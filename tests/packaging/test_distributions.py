@@ -79,6 +79,7 @@ def test_a_wheel_holds_its_typed_package_and_nothing_else(distribution: str, whe
     assert {name for name in files if not name.startswith(f"{package}/")} == set()
     assert {f"{package}/__init__.py", f"{package}/py.typed"} <= files
     assert {name for name in files if "test_" in name or "conftest" in name} == set()
+    assert {Path(name).suffix for name in files} <= {".py", ".pyi", ".typed", ".proto"}
 
 
 @each_distribution
