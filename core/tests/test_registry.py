@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -242,20 +243,44 @@ def test_two_distributions_that_claim_a_name_are_both_named_when_it_is_asked_for
     assert attempt(bare_python, "attic", site) == ["attic_store.Store"]
 
 
-@pytest.mark.parametrize("damage", ["METADATA", "entry_points.txt"])
-def test_a_distribution_whose_metadata_are_damaged_stops_no_other(
-    damage: str, bare_python: BarePython, site: Site
+def test_a_distribution_whose_entry_points_are_damaged_stops_no_other(bare_python: BarePython, site: Site) -> None:
+    site.install("shelf")
+    site.install("other")
+    (site.folder / "kv_shelf-1.0.dist-info" / "entry_points.txt").write_text("[etha.kvstore]\nno entry point\n")
+    done = bare_python("-c", ATTEMPT.format(name="other"), folders=[site.folder])
+    assert done.stdout == "other_store.Store\n"
+    assert "damaged metadata" in done.stderr
+
+
+def test_a_distribution_that_can_no_longer_say_its_name_stops_no_other_and_serves(
+    bare_python: BarePython, site: Site
 ) -> None:
     site.install("shelf")
     site.install("other")
-    damaged = site.folder / "kv_shelf-1.0.dist-info" / damage
-    if damage == "METADATA":
-        damaged.unlink()
-    else:
-        damaged.write_text("[etha.kvstore]\nno entry point\n")
-    done = bare_python("-c", ATTEMPT.format(name="other"), folders=[site.folder])
-    assert done.stdout == "other_store.Store\n"
-    assert "metadata" in done.stderr
+    (site.folder / "kv_shelf-1.0.dist-info" / "METADATA").unlink()
+    assert attempt(bare_python, "other", site) == ["other_store.Store"]
+    assert attempt(bare_python, "shelf", site) == ["shelf_store.Store"]
+    listed = bare_python("-m", "etha.kvstore", "backends", folders=[site.folder])
+    headings = [line for line in listed.stdout.splitlines() if not line.startswith(" ")]
+    assert headings == ["other  (kv-other 1.0)", "shelf  (a distribution with damaged metadata)"]
+
+
+def test_a_distribution_that_can_no_longer_say_its_name_claims_no_backend_of_another(
+    bare_python: BarePython, site: Site
+) -> None:
+    site.install("shelf")
+    site.install("attic", "shelf = attic_plugin")
+    (site.folder / "kv_attic-1.0.dist-info" / "METADATA").unlink()
+    done = bare_python("-c", ATTEMPT.format(name="shelf"), folders=[site.folder])
+    assert done.stdout == "shelf_store.Store\n"
+    assert "metadata are damaged" in done.stderr
+
+
+def test_a_backend_in_an_archive_is_found(bare_python: BarePython, site: Site, tmp_path: Path) -> None:
+    site.install("shelf")
+    archive = Path(shutil.make_archive(str(tmp_path / "archive"), "zip", site.folder))
+    done = bare_python("-c", ATTEMPT.format(name="shelf"), folders=[archive, tmp_path / "absent.zip"])
+    assert (done.stdout, done.stderr) == ("shelf_store.Store\n", "")
 
 
 # --- the command ---

@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from etha.kvstore.follow import Follower, PushFollower, Selector
+from etha.kvstore.follow import Bell, Follower, PushFollower, Selector
 from etha_kvstore_etcd import EtcdStore
 from etha_kvstore_memory import MemoryStore
 from etha_kvstore_memory.hub import HubFollower, MemoryHub
@@ -99,7 +99,7 @@ class TappedHub(MemoryHub):
         super()._tell(key, value)
 
 
-class News(threading.Event):
+class News(Bell):
     """What a follower sleeps on, which tells when it does."""
 
     def __init__(self, race: Race) -> None:
@@ -112,7 +112,7 @@ class News(threading.Event):
             self._race.stand_at_the_seam()
         self._race.at.setdefault("asleep", monotonic())
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: float) -> bool:
         self.fall_asleep()
         return super().wait(timeout)
 

@@ -36,7 +36,7 @@ DISTRIBUTIONS = {
     ),
     "etha-kvstore-tcpstore": Expected(
         package="etha_kvstore_tcpstore",
-        requires={"etha-kvstore", "importlib-metadata", "torch"},
+        requires={"etha-kvstore", "importlib-metadata", "pybase64", "torch"},
         entry_points={"[etha.kvstore]", "tcpstore = etha_kvstore_tcpstore.plugin"},
     ),
     "etha-kvstore-etcd": Expected(

@@ -53,10 +53,11 @@ def required_by(requirement: Requirement, seen: set[str]) -> Iterator[Distributi
 
 @pytest.fixture(scope="module")
 def with_tcpstore(new_environment: Callable[[], Environment], wheel: Callable[[str], Path]) -> Environment:
-    """Give an environment with the core, the TCPStore backend and torch."""
+    """Give an environment with the core, the TCPStore backend, torch and pybase64."""
     environment = new_environment()
     environment.install(wheel("etha-kvstore"))
-    for found in required_by(Requirement("torch"), set()):
+    seen: set[str] = set()
+    for found in [*required_by(Requirement("torch"), seen), *required_by(Requirement("pybase64"), seen)]:
         for name in {file.parts[0] for file in found.files or []} - {".."}:
             link = environment.site_packages / name
             if not link.exists():

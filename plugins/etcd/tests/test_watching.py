@@ -15,7 +15,7 @@ import pytest
 from etcd_server import EtcdServer
 from etha.kvstore import Change
 from etha.kvstore.errors import AuthenticationError, WaitTimeoutError
-from etha.kvstore.follow import Selector
+from etha.kvstore.follow import Batch, Selector
 from etha_kvstore_etcd import ranges, watching
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
 from etha_kvstore_etcd.watching import EtcdFollower
@@ -178,6 +178,39 @@ def test_a_member_that_is_behind_does_not_pass_for_another_history(own_etcd: Etc
     follower.close()
 
 
+def test_what_has_come_by_the_deadline_is_told_and_so_is_a_server_that_has_fallen_silent(
+    own_etcd: EtcdServer, open_store: OpenStore
+) -> None:
+    store = open_store(own_etcd.endpoint)
+    follower = store._follow(Selector(store._pattern("*", None), expected=3))
+    assert isinstance(follower, EtcdFollower)
+    follower.next(0.0)
+    follower.enough = 3
+    batch = Batch([(store._full("key", None), b"1")])
+    own_etcd.freeze()
+    follower.push(batch)
+    assert follower.next(monotonic()) == [batch]
+    assert follower.outage is not None
+    since = follower.outage.since
+    assert follower.next(monotonic()) == ()
+    assert follower.outage.since == since
+    own_etcd.thaw()
+    own_etcd.await_health()
+    assert follower.next(monotonic()) == ()
+    assert follower.outage is None
+    follower.close()
+
+
+def test_a_wait_for_many_keys_on_etcd_ends_with_the_last_one(etcd: EtcdServer, open_store: OpenStore) -> None:
+    store, writer = open_store(etcd.endpoint), open_store(etcd.endpoint)
+    with ThreadPoolExecutor(1) as pool:
+        wait = pool.submit(store.wait_for_keys, "rank:*/ready", 100, "1", 60)
+        for number in range(100):
+            writer.set(f"rank:{number}/ready", "0")
+            writer.set(f"rank:{number}/ready", "1")
+        assert len(wait.result(60)) == 100
+
+
 def test_a_thousand_waits_share_one_stream_and_three_threads(etcd: EtcdServer, open_store: OpenStore) -> None:
     store = open_store(etcd.endpoint)
     before = threading.active_count()
@@ -270,6 +303,24 @@ def test_a_listing_of_several_pages_is_whole(etcd: EtcdServer, open_store: OpenS
     assert len(store.wait_for_keys("rank:*/ready", 2500, timeout=30)) == 2500
     with store.watch() as changes:
         assert len(changes.state) == 2500
+
+
+def test_a_listing_of_keys_does_not_read_their_values(
+    etcd: EtcdServer, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(etcd.endpoint)
+    for key in ("a", "b"):
+        store.set(key, "large" * 1000)
+    replies: list[Any] = []
+    call = store._connection.call
+
+    def noting(*arguments: Any, **options: Any) -> Any:
+        replies.append(call(*arguments, **options))
+        return replies[-1]
+
+    monkeypatch.setattr(store._connection, "call", noting)
+    assert store.list_keys() == ["a", "b"]
+    assert [reply.ByteSize() < 1000 for reply in replies] == [True]
 
 
 def test_keys_that_others_wrote_and_nobody_can_name_are_left_aside(etcd: EtcdServer, open_store: OpenStore) -> None:

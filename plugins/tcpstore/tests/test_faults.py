@@ -173,7 +173,7 @@ def test_a_connection_that_is_cut_ends_the_store_and_says_so_each_time(
     proxy.reset()
     with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{port}") as first:
         store.get("key")
-    assert isinstance(first.value.__cause__, RuntimeError)
+    assert isinstance(first.value.__cause__, ConnectionError)
     capfd.readouterr()
     calls: list[Callable[[], object]] = [
         lambda: store.get("key"),
@@ -195,7 +195,7 @@ def test_a_write_to_a_server_that_has_just_died_is_of_unknown_outcome(
     own_host.kill()
     with pytest.raises(OutcomeUnknownError) as unknown:
         setter.set("key", "1")
-    assert isinstance(unknown.value.__cause__, RuntimeError)
+    assert isinstance(unknown.value.__cause__, ConnectionError)
     with pytest.raises(OutcomeUnknownError):
         deleter.delete("key")
     with pytest.raises(StoreUnavailableError):

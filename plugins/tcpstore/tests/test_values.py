@@ -103,15 +103,17 @@ def test_the_limit_of_set_bytes_is_that_of_its_base64(store: TCPKVStore) -> None
     assert store.get_bytes("key") == b"\xff" * most
 
 
-def test_a_key_of_another_program_that_torch_can_not_list_harms_nothing_else(open_store: OpenStore) -> None:
-    store = open_store(host="127.0.0.1", port=0, is_master=True)
-    assert store.port is not None
+def test_a_key_of_another_program_that_is_not_utf_8_harms_nothing_but_torchs_own_listing() -> None:
+    own: Any = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     foreign: Any = b"\xff"
-    TCPStore("127.0.0.1", store.port, wait_for_workers=False).set(foreign, "1")
-    store.set("key", "1")
-    with pytest.raises(UnsupportedOperationError, match="not UTF-8"):
-        store.list_keys()
-    assert store.get("key") == b"1"
+    own.set(foreign, "1")
+    with TCPKVStore("job-42", "trainer", host="127.0.0.1", port=own.port) as linked:
+        linked.set("key", "1")
+        assert linked.list_keys() == ["key"]
+    with TCPKVStore("job-42", "trainer", store=own) as given:
+        with pytest.raises(UnsupportedOperationError, match="not UTF-8"):
+            given.list_keys()
+        assert given.get("key") == b"1"
 
 
 @pytest.mark.parametrize("key", ["a b", "\u00e9\U0001f511", "//", "*", "k\n", "k" * 4000])

@@ -10,7 +10,8 @@ from time import monotonic
 
 import pytest
 
-from etha_kvstore_tcpstore.worker import UnansweredError, Worker, WorkerEndedError
+from etha_kvstore_tcpstore.carrier import CarrierEndedError, UnansweredError
+from etha_kvstore_tcpstore.worker import Worker
 from etha_kvstore_testkit.observe import ctrl_c_after
 
 PATIENCE = 30.0
@@ -38,7 +39,7 @@ def gate() -> Iterator[Gate]:
 
 @pytest.fixture
 def worker() -> Worker[list[str]]:
-    return Worker(monotonic() + PATIENCE, list)
+    return Worker([])
 
 
 @pytest.fixture
@@ -59,51 +60,12 @@ def write(text: str) -> Callable[[list[str]], None]:
     return lambda owned: owned.append(text)
 
 
-def test_the_object_is_made_used_and_let_go_of_on_one_thread_that_ends_with_it() -> None:
-    class Owned:
-        def __init__(self) -> None:
-            self.threads = [threading.current_thread()]
-
-        def __del__(self) -> None:
-            let_go_by.append(threading.current_thread())
-
-    let_go_by: list[threading.Thread] = []
-    worker = Worker(later(), Owned)
-    (made_by,) = worker.call(later(), lambda owned: owned.threads)
-    assert worker.call(later(), lambda owned: threading.current_thread()) is made_by
+def test_the_object_is_used_on_one_thread_that_ends_with_the_worker() -> None:
+    worker: Worker[list[str]] = Worker([])
+    threads = [worker.call(later(), lambda owned: threading.current_thread()) for _ in range(2)]
     worker.end(later(), lambda owned: None)
-    assert let_go_by == [made_by]
-    assert not made_by.is_alive()
-
-
-def test_what_making_the_object_raises_reaches_the_caller_and_the_thread_ends() -> None:
-    threads: list[threading.Thread] = []
-
-    def fail() -> None:
-        threads.append(threading.current_thread())
-        raise ConnectionRefusedError("nobody there")
-
-    with pytest.raises(ConnectionRefusedError, match="nobody there"):
-        Worker(later(), fail)
-    threads[0].join(PATIENCE)
+    assert threads[0] is threads[1] is not threading.current_thread()
     assert not threads[0].is_alive()
-
-
-def test_an_object_that_is_made_too_late_is_let_go_of() -> None:
-    gone = threading.Event()
-    may_go_on = threading.Event()
-
-    class Owned:
-        def __init__(self) -> None:
-            assert may_go_on.wait(PATIENCE)
-
-        def __del__(self) -> None:
-            gone.set()
-
-    with pytest.raises(UnansweredError):
-        Worker(soon(), Owned)
-    may_go_on.set()
-    assert gone.wait(PATIENCE)
 
 
 def test_a_call_returns_or_raises_what_its_function_does(worker: Worker[list[str]]) -> None:
@@ -181,7 +143,7 @@ def test_the_end_ends_the_calls_that_wait_at_once_and_makes_the_last_one(
     queued = background.submit(worker.call, later(), write("never"))
     ending = background.submit(worker.end, later(), list)
     for call in (begun, queued):
-        with pytest.raises(WorkerEndedError):
+        with pytest.raises(CarrierEndedError):
             call.result(1.0)
     gate.opened.set()
     assert ending.result(PATIENCE) == []
@@ -189,7 +151,7 @@ def test_the_end_ends_the_calls_that_wait_at_once_and_makes_the_last_one(
 
 def test_a_call_after_the_end_is_refused(worker: Worker[list[str]]) -> None:
     worker.end(later(), len)
-    with pytest.raises(WorkerEndedError):
+    with pytest.raises(CarrierEndedError):
         worker.call(later(), len)
 
 
@@ -215,7 +177,7 @@ def test_ctrl_c_ends_a_call_that_waits_and_keeps_one_that_had_not_begun_from_beg
 
 
 def test_a_worker_that_nobody_ended_goes_with_its_last_user() -> None:
-    worker: Worker[list[str]] = Worker(later(), list)
+    worker: Worker[list[str]] = Worker([])
     thread = worker.call(later(), lambda owned: threading.current_thread())
     del worker
     gc.collect()

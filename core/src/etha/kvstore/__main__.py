@@ -36,7 +36,8 @@ def _print_backends() -> int:
         for distribution in KNOWN_DISTRIBUTIONS.values():
             print(f"  pip install {distribution}")
     for backend in backends:
-        print(f"{backend.name}  ({backend.distribution} {backend.version})")
+        origin = f"{backend.distribution} {backend.version}".rstrip()
+        print(f"{backend.name}  ({origin})")
         if backend.error is not None:
             print(f"  broken: {backend.error}")
         elif backend.spec is not None:

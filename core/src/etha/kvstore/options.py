@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
@@ -49,6 +48,8 @@ def check_options(spec: BackendSpec, options: Mapping[str, object]) -> dict[str,
 
 def unknown_name(name: str, known: Iterable[str], said: str) -> ConfigError:
     """Make the error for a name that is not one of the known, with the nearest."""
+    import difflib  # here, since hardly any program gets to it
+
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     advice = f"did you mean {near[0]!r}?" if near else "it knows " + (", ".join(sorted(known)) or "none")
     return ConfigError(f"{said} {name!r}; {advice}")

@@ -6,11 +6,12 @@ names silently. This one loads the backend that was asked for and no other, each
 
 from __future__ import annotations
 
-import difflib
 import logging
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, cast
 
@@ -266,32 +267,73 @@ def load_object(path: str, backend: str) -> Any:
         ) from error
 
 
+UNNAMED = "a distribution with damaged metadata"
+"""What stands for the name of one that can't say it."""
+
+
 class _Claim(NamedTuple):
-    """One distribution's claim to a backend's name."""
+    """One distribution's claim to a backend's name.
+
+    What the distribution is called is read when somebody wants to know it: to parse its metadata takes longer than all
+    else that opening a store does.
+    """
 
     point: importlib_metadata.EntryPoint
-    distribution: str
-    version: str
+    origin: Any
+
+    @property
+    def distribution(self) -> str:
+        return _fact(self.origin, "name") or UNNAMED
+
+    @property
+    def version(self) -> str:
+        return _fact(self.origin, "version")
 
     def __str__(self) -> str:
-        return f"{self.distribution} {self.version}"
+        return f"{self.distribution} {self.version}".rstrip()
 
 
 @lru_cache(maxsize=1)
 def _claims() -> dict[str, list[_Claim]]:
-    """Find the entry points of all backends, by name; a distribution that is seen twice counts once.
+    """Find the entry points of all backends, by name.
 
     Cached: searching all installed distributions takes milliseconds, and they don't change while a job runs.
     """
-    found: dict[str, dict[str, _Claim]] = {}
-    for distribution in importlib_metadata.distributions():
+    found: dict[str, list[_Claim]] = {}
+    for distribution in importlib_metadata.distributions(path=_searched()):
         try:
-            for point in distribution.entry_points.select(group=GROUP):
-                claim = _Claim(point, distribution.name, distribution.version)
-                found.setdefault(point.name, {}).setdefault(_normal(distribution.name), claim)
+            if GROUP in (distribution.read_text("entry_points.txt") or ""):  # parsing is slow, and most have none
+                for point in distribution.entry_points.select(group=GROUP):
+                    found.setdefault(point.name, []).append(_Claim(point, distribution))
         except Exception as error:  # noqa: BLE001 (damaged metadata fail with anything)
             log.warning("a distribution with damaged metadata is left aside: %s: %s", type(error).__name__, error)
-    return {name: list(claims.values()) for name, claims in found.items()}
+    return {name: claims if len(claims) == 1 else _distinct(claims) for name, claims in found.items()}
+
+
+def _searched() -> list[str]:
+    """Give the places where modules are looked for, without archives that are not there.
+
+    Python puts the name of one into every path, and to find that it is none takes importlib-metadata milliseconds.
+    """
+    return [entry for entry in sys.path if not str(entry).endswith(".zip") or Path(entry).exists()]
+
+
+def _distinct(claims: list[_Claim]) -> list[_Claim]:
+    """Count a distribution that is seen twice once, and one that can't say its name not at all."""
+    named: dict[str, _Claim] = {}
+    for claim in claims:
+        if name := _fact(claim.origin, "name"):
+            named.setdefault(_normal(name), claim)
+    return list(named.values())
+
+
+def _fact(distribution: Any, fact: str) -> str:
+    """Read the name or the version of a distribution; empty where its metadata are damaged."""
+    try:
+        return getattr(distribution, fact) or ""
+    except Exception as error:  # noqa: BLE001 (damaged metadata fail with anything)
+        log.warning("a distribution's metadata are damaged: %s: %s", type(error).__name__, error)
+        return ""
 
 
 def _load(name: str, claims: list[_Claim]) -> BackendSpec:
@@ -300,24 +342,22 @@ def _load(name: str, claims: list[_Claim]) -> BackendSpec:
         raise _not_found(name)
     if len(claims) > 1:
         raise _conflict(name, claims)
-    point, origin = claims[0].point, str(claims[0])
+    claim, point = claims[0], claims[0].point
     try:
         plugin = point.load()
     except (Exception, SystemExit) as error:  # a plugin's module may do anything when it is imported
         raise BackendLoadError(
-            f"backend {name!r} of {origin} is installed, but its plugin {point.value!r} can't be imported: "
+            f"backend {name!r} of {claim} is installed, but its plugin {point.value!r} can't be imported: "
             f"{type(error).__name__}: {error}"
         ) from error
-    spec = _ask(plugin, point.value, name, origin)
-    _check_contract(spec, origin)
+    spec = _ask(plugin, point.value, name, claim)
+    _check_contract(spec, claim)
     if spec.name != name:
-        raise BackendLoadError(
-            f"{origin} calls its entry point {name!r} but its backend {spec.name!r}; they must agree"
-        )
+        raise BackendLoadError(f"{claim} calls its entry point {name!r} but its backend {spec.name!r}; they must agree")
     return spec
 
 
-def _ask(plugin: object, module: str, name: str, origin: str) -> BackendSpec:
+def _ask(plugin: object, module: str, name: str, origin: _Claim) -> BackendSpec:
     """Call the hook of one plugin, in a plugin manager of its own."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
@@ -338,7 +378,7 @@ def _ask(plugin: object, module: str, name: str, origin: str) -> BackendSpec:
     return specs[0]
 
 
-def _check_contract(spec: BackendSpec, origin: str) -> None:
+def _check_contract(spec: BackendSpec, origin: _Claim | str) -> None:
     if spec.contract != CONTRACT_VERSION:
         raise BackendIncompatibleError(
             f"backend {spec.name!r} of {origin} was written for version {spec.contract} of the store contract, and "
@@ -351,6 +391,8 @@ def _not_found(name: str) -> BackendNotFoundError:
         return BackendNotFoundError(
             f"Backend {name!r} is not installed. Install it with: pip install {KNOWN_DISTRIBUTIONS[name]}"
         )
+    import difflib  # here, since hardly any program gets to it
+
     installed = sorted({*_claims(), *_in_process})
     near = difflib.get_close_matches(name, [*installed, *KNOWN_DISTRIBUTIONS], n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""

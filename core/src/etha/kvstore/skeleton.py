@@ -47,8 +47,8 @@ class SkeletalStore(KVStore):
 
     A subclass sets `spec`, calls ``super().__init__``, connects, and writes three small methods: `_read`,
     `_write` and `_remove`. That is a whole backend; its waits poll. The others are better written where the backend can
-    do better: `_enumerate` (capabilities ``list_keys``, ``waits_by_pattern``), `_follow` (``watch``), `_exists`,
-    `_encode` and `_decode`, `_release`, `_where`.
+    do better: `_enumerate` (capabilities ``list_keys``, ``waits_by_pattern``), `_list`, `_follow` (``watch``),
+    `_exists`, `_encode` and `_decode`, `_release`, `_where`.
 
     Each of them is given full keys that are checked, and a deadline on the monotonic clock within which it must
     answer or raise an error of `etha.kvstore.errors`. Each may be called from many threads at once. A `_read` that is
@@ -124,6 +124,10 @@ class SkeletalStore(KVStore):
     def _enumerate(self, prefix: bytes, deadline: float) -> Iterable[tuple[bytes, bytes]]:
         """Give all keys that begin with the prefix, and their values, as they were at one instant."""
         raise self._lacks("list_keys")
+
+    def _list(self, prefix: bytes, deadline: float) -> Iterable[bytes]:
+        """Give what `_enumerate` gives, without the values; better than reading them where the backend can."""
+        return (key for key, _ in self._enumerate(prefix, deadline))
 
     def _follow(self, selector: Selector) -> Follower:
         """Follow a selection. This default polls, and sees the latest state only."""
@@ -214,9 +218,9 @@ class SkeletalStore(KVStore):
         compiled = self._pattern(pattern, component)
         if "list_keys" not in self.spec.capabilities:
             raise self._lacks("list_keys")
-        found = self._enumerate(compiled.literal_prefix, monotonic() + self.timeout)
+        found = self._list(compiled.literal_prefix, monotonic() + self.timeout)
         begin = len(self._prefix(component))
-        return sorted(full[begin:].decode() for full, _ in found if compiled.matches(full))
+        return sorted(full[begin:].decode() for full in found if compiled.matches(full))
 
     def watch(self, pattern: str = "*", *, component: str | None = None) -> Watch:
         compiled = self._pattern(pattern, component)
@@ -320,6 +324,7 @@ class SkeletalStore(KVStore):
         follower = self._attach(selector)
         try:
             while True:
+                follower.enough = tally.enough
                 for batch in follower.next(min(deadline, report)):
                     if tally.apply(batch):
                         return tally

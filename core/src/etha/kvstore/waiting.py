@@ -54,6 +54,15 @@ class Tally:
                 matched.discard(key)
         return len(matched) >= self._expected
 
+    @property
+    def enough(self) -> int:
+        """How many changes are worth looking at.
+
+        A change adds one match at the most, so no fewer than are missing can help. Half of them, so that when the last
+        one comes most of the others have been counted.
+        """
+        return max(1, (self._expected - len(self._matched) + 1) // 2)
+
     def matched_keys(self) -> list[str]:
         """Give the keys that hold the value, relative and sorted."""
         return sorted(self._relative(key) for key in self._matched)

@@ -232,8 +232,9 @@ class Connection:
             except (grpc.RpcError, ValueError) as error:
                 failure = judge(error, member.address)
             else:
-                if reply.header.revision > self.revision:
-                    self.revision = reply.header.revision
+                revision = reply.header.revision
+                if revision > self.revision:
+                    self.revision = revision
                 if assure is None or not repeat or losses == (losses := assure(deadline)):
                     return reply
                 continue  # a lease was lost meanwhile, and with it what was read

@@ -38,7 +38,12 @@ def prefix_end(prefix: bytes) -> bytes:
 
 
 def list_range(
-    connection: Connection, prefix: bytes, deadline: float, cancellation: Cancellation | None = None
+    connection: Connection,
+    prefix: bytes,
+    deadline: float,
+    cancellation: Cancellation | None = None,
+    *,
+    keys_only: bool = False,
 ) -> tuple[list[Any], Any]:
     """Read all keys that begin with a prefix, as they were at one revision.
 
@@ -52,6 +57,8 @@ def list_range(
         On the monotonic clock, in seconds.
     cancellation : Cancellation, optional
         As `Connection.call`.
+    keys_only : bool
+        Whether the values are left out.
 
     Returns
     -------
@@ -61,7 +68,7 @@ def list_range(
         The header of the first page, whose revision all pages share.
     """
     while True:
-        request = pb.RangeRequest(key=prefix, range_end=prefix_end(prefix), limit=PAGE)
+        request = pb.RangeRequest(key=prefix, range_end=prefix_end(prefix), limit=PAGE, keys_only=keys_only)
         reply = connection.call("range", request, deadline, cancellation=cancellation)
         header, kvs = reply.header, list(reply.kvs)
         try:
@@ -99,4 +106,4 @@ def is_key(full: bytes) -> bool:
         full.decode()
     except UnicodeDecodeError:
         return False
-    return len(full) <= MAX_KEY_BYTES and b"\0" not in full and not (full.endswith(b"/") and full.count(b"/") == 2)
+    return len(full) <= MAX_KEY_BYTES and 0 not in full and not (full.endswith(b"/") and full.count(b"/") == 2)

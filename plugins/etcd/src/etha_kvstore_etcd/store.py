@@ -44,6 +44,8 @@ REQUEST_OVERHEAD = 16_384
 WRITE_SHARE = 2 / 3
 """Which part of its time a write waits for its reply; the rest is for finding out what became of it."""
 
+_WITHOUT_LEASES = nullcontext()
+
 
 class EtcdStore(SkeletalStore):
     """A store whose keys live in an etcd v3 cluster.
@@ -205,10 +207,11 @@ class EtcdStore(SkeletalStore):
 
     def _put(self, key: bytes, value: bytes, known: int, lease: int, deadline: float) -> int | None:
         """Write a key unless somebody has since a revision; where somebody has, give a newer revision."""
-        put = pb.RequestOp(request_put=pb.PutRequest(key=key, value=value, lease=lease))
+        request = pb.TxnRequest()
         # Guarded, so that a request which comes late does nothing while the key is there at a newer revision.
-        guard = pb.Compare(result=pb.Compare.LESS, target=pb.Compare.MOD, key=key, mod_revision=known + 1)
-        request = pb.TxnRequest(compare=[guard], success=[put])
+        request.compare.add(result=pb.Compare.LESS, target=pb.Compare.MOD, key=key, mod_revision=known + 1)
+        put = request.success.add().request_put
+        put.key, put.value, put.lease = key, value, lease
         try:
             reply = self._connection.call("txn", request, deadline, repeat=False, share=WRITE_SHARE, assured=False)
         except OutcomeUnknownError as unknown:
@@ -242,11 +245,15 @@ class EtcdStore(SkeletalStore):
         return bool(reply.deleted)
 
     def _changing(self, deadline: float) -> AbstractContextManager[None]:
-        return self._leases.changing(deadline) if self._leases else nullcontext()
+        return self._leases.changing(deadline) if self._leases else _WITHOUT_LEASES
 
     def _enumerate(self, prefix: bytes, deadline: float) -> Iterable[tuple[bytes, bytes]]:
         kvs, _ = list_range(self._connection, prefix, deadline)
         return [(kv.key, kv.value) for kv in kvs if is_key(kv.key)]
+
+    def _list(self, prefix: bytes, deadline: float) -> Iterable[bytes]:
+        kvs, _ = list_range(self._connection, prefix, deadline, keys_only=True)
+        return [kv.key for kv in kvs if is_key(kv.key)]
 
     def _follow(self, selector: Selector) -> Follower:
         return EtcdFollower(self._connection, self._stream, selector, self.timeout)

@@ -82,6 +82,8 @@ class EtcdFollower(PushFollower):
         self._watching = False
         self._interruptions = 0
         self._newest_read = 0
+        self._silence: Outage | None = None
+        """The outage that no stream has told of, but a look at the end of the time."""
         self._cancellation = Cancellation()
         self._backoff = Backoff(self._cancellation.cancelled)
         self.next_revision = 0
@@ -123,14 +125,13 @@ class EtcdFollower(PushFollower):
                 self._watching = False
                 self._recover(interruption, deadline)
                 continue
+            if monotonic() >= deadline:
+                if not self._endless and self.outage in (None, self._silence):
+                    self._see_whether_it_answers()
+                return batches
             if batches:
                 return batches
-            if monotonic() < deadline:
-                self._check(deadline)
-                continue
-            if not self._endless and self.outage is None:
-                self._see_whether_it_answers()
-            return ()
+            self._check(deadline)
 
     def close(self) -> None:
         self._stream.remove(self)
@@ -171,7 +172,7 @@ class EtcdFollower(PushFollower):
         return self._connection.call("range", request, deadline, cancellation=self._cancellation)
 
     def _selects(self, key: bytes) -> bool:
-        return self._pattern.matches(key) and is_key(key)
+        return self._pattern.matches(key) and (self._pattern.is_literal or is_key(key))
 
     def _list(self, deadline: float) -> Sequence[Batch]:
         """Read the selection."""
@@ -229,12 +230,14 @@ class EtcdFollower(PushFollower):
         return bool(header.cluster_id == self.cluster and header.revision >= self.next_revision - 1)
 
     def _see_whether_it_answers(self) -> None:
-        """Tell a wait that is over whether it waited for a server that had fallen silent meanwhile."""
+        """Tell a wait whose time is over whether it waited for a server that had fallen silent meanwhile."""
         started = monotonic()
         try:
             self._read(pb.RangeRequest(key=self._pattern.literal_prefix, count_only=True), started + LOOK_GRACE)
+            self._silence = None
         except (OperationTimeoutError, StoreUnavailableError) as error:
-            self.outage = Outage(started, error)
+            self._silence = self.outage or Outage(started, error)
+        self.outage = self._silence
 
     def _check(self, deadline: float) -> None:
         """Read again where it is time to: a stream can be silent because nothing happens, or because it is dead."""
@@ -459,8 +462,8 @@ class WatchStream:
             follower.accept()
         elif response.fragment:
             follower.fragments += response.events
-        elif response.events:
-            follower.deliver([*follower.fragments, *response.events] if follower.fragments else response.events)
+        elif events := response.events:
+            follower.deliver([*follower.fragments, *events] if follower.fragments else events)
             follower.fragments = []
         else:  # a progress notification: everything up to here was delivered
             follower.next_revision = max(follower.next_revision, response.header.revision + 1)
@@ -483,4 +486,6 @@ def _creation(number: int, follower: EtcdFollower) -> Any:
 
 def _cancellation(number: int) -> Any:
     """Make the request that ends a watch."""
-    return pb.WatchRequest(cancel_request=pb.WatchCancelRequest(watch_id=number))
+    request = pb.WatchRequest()
+    request.cancel_request.watch_id = number
+    return request

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import NamedTuple
 
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
@@ -55,7 +54,9 @@ class Written:
         """Note a write, unless a later one of that key is known."""
         write = Write(revision, value if self._whole or len(value) <= REMEMBERED else None, lease)
         with self._lock:
-            self._writes[key] = max(write, self._writes.get(key, write), key=attrgetter("revision"))
+            known = self._writes.get(key)
+            if known is None or known.revision <= revision:
+                self._writes[key] = write
 
     def forget(self, key: bytes, revision: float) -> None:
         """Note that the key is no longer this store's, if it was last written before that revision."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from etha.kvstore.follow import Batch, PushFollower, Selector
 
@@ -30,6 +30,8 @@ class MemoryHub:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._values: dict[bytes, bytes] = {}
+        self._keys: dict[bytes, dict[bytes, None]] = {}
+        """The keys of each component, so that a wait looks at no other component's."""
         self._by_key: dict[bytes, set[HubFollower]] = {}
         self._by_pattern: set[HubFollower] = set()
 
@@ -40,6 +42,8 @@ class MemoryHub:
     def write(self, key: bytes, value: bytes) -> None:
         """Set a key, and tell those who follow it."""
         with self._lock:
+            if key not in self._values:
+                self._keys.setdefault(_component(key), {})[key] = None
             self._values[key] = value
             self._tell(key, value)
 
@@ -48,13 +52,17 @@ class MemoryHub:
         with self._lock:
             if self._values.pop(key, None) is None:
                 return False
+            component = _component(key)
+            del self._keys[component][key]
+            if not self._keys[component]:
+                del self._keys[component]
             self._tell(key, None)
             return True
 
     def snapshot(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
         """Give all keys that begin with a prefix, and their values, at one instant."""
         with self._lock:
-            return [(key, value) for key, value in self._values.items() if key.startswith(prefix)]
+            return [(key, self._values[key]) for key in self._beside(prefix) if key.startswith(prefix)]
 
     def follow(self, selector: Selector) -> HubFollower:
         """Start a follower with the state now; the lock leaves no instant between that and the first change."""
@@ -67,7 +75,8 @@ class MemoryHub:
                 state = [] if value is None else [(key, value)]
                 self._by_key.setdefault(key, set()).add(follower)
             else:
-                state = [(key, value) for key, value in self._values.items() if pattern.matches(key)]
+                beside = self._beside(pattern.literal_prefix)
+                state = [(key, self._values[key]) for key in beside if pattern.matches(key)]
                 self._by_pattern.add(follower)
             follower.push(Batch(state, restart=True))
         return follower
@@ -82,19 +91,25 @@ class MemoryHub:
                 if not followers:
                     del self._by_key[key]
 
-    def _tell(self, key: bytes, value: bytes | None) -> None:
-        followers = list(self._touched(key))
-        if followers:
-            batch = Batch(((key, value),))
-            for follower in followers:
-                follower.push(batch)
+    def _beside(self, prefix: bytes) -> Iterable[bytes]:
+        """Give the keys of the component that a prefix is in."""
+        return self._keys.get(_component(prefix), ())
 
-    def _touched(self, key: bytes) -> Iterator[HubFollower]:
-        """Find the followers whose selector a key touches, and no others."""
-        yield from self._by_key.get(key, ())
+    def _tell(self, key: bytes, value: bytes | None) -> None:
+        """Tell the followers whose selection a key touches, and no others."""
+        if not self._by_pattern and key not in self._by_key:
+            return
+        batch = Batch(((key, value),))
+        for follower in self._by_key.get(key, ()):
+            follower.push(batch)
         for follower in self._by_pattern:
             if follower.pattern.matches(key):
-                yield follower
+                follower.push(batch)
+
+
+def _component(full: bytes) -> bytes:
+    """Give the part of a full key, or of the beginning of one, that names the namespace and the component."""
+    return b"/".join(full.split(b"/", 2)[:2])
 
 
 class HubFollower(PushFollower):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from time import monotonic
+from typing import Any
 
 from etha.kvstore.follow import PollingFollower
-from etha_kvstore_tcpstore.connect import find_server
+from etha_kvstore_tcpstore.link import Link
 
-__all__ = ["enter", "leave", "leave_last"]
+__all__ = ["enter", "find_server", "leave", "leave_last"]
 
 COUNT_KEY = "etha-kvstore:open-stores"
 """Where the count is kept. It has no ``/``, so it is nobody's full key."""
@@ -51,7 +52,18 @@ def leave_last(store: object, deadline: float) -> int:
     return still_here
 
 
+def find_server(store: object) -> Any:
+    """Find what speaks to a TCPStore: a link, or the `TCPStore` under any number of prefixes; or `None`."""
+    if isinstance(store, Link):
+        return store
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # a link does without torch
+
+    while isinstance(store, PrefixStore):
+        store = store.underlying_store
+    return store if isinstance(store, TCPStore) else None
+
+
 def _count(store: object, change: int) -> int:
     """Change the count, atomically, and return it."""
     server = find_server(store)
-    return 0 if server is None else server.add(COUNT_KEY, change)
+    return 0 if server is None else int(server.add(COUNT_KEY, change))

@@ -1,4 +1,4 @@
-"""What is asked of a torch store: each request is a function of it, called on the thread that owns it.
+"""What is asked of a torch store: each request is a function of it, called by what carries the store's requests.
 
 Every `torch.distributed.Store` takes `str` or `bytes` for a key and for a value. Keys are given as `str`, for the sake
 of stores that are written in Python; values as the exact bytes.
@@ -7,11 +7,12 @@ of stores that are written in Python; values as the exact bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+
+from etha_kvstore_tcpstore.carrier import TorchStore
+from etha_kvstore_tcpstore.link import Link
 
 __all__ = [
     "ABSENT",
-    "TorchStore",
     "all_exist",
     "full_keys",
     "read",
@@ -29,15 +30,6 @@ PROBE_KEY = b"etha-kvstore:probe"
 """A key that never exists. It has no ``/``, so it is nobody's full key."""
 
 
-class TorchStore(Protocol):
-    """The part of `torch.distributed.Store` that is used, with the types that it really takes."""
-
-    def set(self, key: str, value: bytes, /) -> None: ...
-    def compare_set(self, key: str, expected: bytes, desired: bytes, /) -> bytes: ...
-    def check(self, keys: list[str], /) -> bool: ...
-    def delete_key(self, key: str, /) -> bool: ...
-
-
 def read(key: bytes, store: TorchStore) -> bytes | None:
     """Read a value in one round trip.
 
@@ -49,7 +41,10 @@ def read(key: bytes, store: TorchStore) -> bytes | None:
 
 
 def read_many(keys: Sequence[bytes], store: TorchStore) -> dict[bytes, bytes]:
-    """Read several values, a round trip each; keys that are absent are left out."""
+    """Read several values, on a `Link` in one round trip; keys that are absent are left out."""
+    if isinstance(store, Link):
+        values = store.compare_set_all([key.decode() for key in keys], ABSENT, ABSENT)
+        return {key: value for key, value in zip(keys, values, strict=True) if value != ABSENT}
     found = ((key, read(key, store)) for key in keys)
     return {key: value for key, value in found if value is not None}
 
@@ -77,6 +72,11 @@ def remove(key: bytes, store: TorchStore) -> bool:
 
 def full_keys(store: TorchStore) -> list[bytes]:
     """List all keys of a store, whoever wrote them."""
+    if isinstance(store, Link):
+        return store.list_keys()
+    # While torch lists it holds the interpreter's lock, and on a frozen server the whole process would stand still.
+    # So another request goes first, and the listing begins only when the server has just spoken.
+    all_exist([PROBE_KEY], store)
     listing: Callable[[], list[str]] | None = getattr(store, "list_keys", None)
     if listing is None:
         raise NotImplementedError("list_keys() is not in this version of torch")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from torch.distributed import Store  # type: ignore[attr-defined]  # public, but not by torch's types
+import pybase64
 
 from etha.kvstore import keys
 from etha.kvstore.errors import (
@@ -27,12 +26,15 @@ from etha.kvstore.follow import LOOK_GRACE, Follower, Selector
 from etha.kvstore.skeleton import SkeletalStore
 from etha_kvstore_tcpstore import requests
 from etha_kvstore_tcpstore.address import Address, choose_address
-from etha_kvstore_tcpstore.connect import connect, find_server, serve
+from etha_kvstore_tcpstore.carrier import Carrier, CarrierEndedError, TorchStore, UnansweredError
 from etha_kvstore_tcpstore.following import CandidatesFollower
-from etha_kvstore_tcpstore.leaving import enter, leave, leave_last
+from etha_kvstore_tcpstore.leaving import enter, find_server, leave, leave_last
+from etha_kvstore_tcpstore.link import Link
 from etha_kvstore_tcpstore.plugin import SPEC
-from etha_kvstore_tcpstore.requests import TorchStore
-from etha_kvstore_tcpstore.worker import UnansweredError, Worker, WorkerEndedError
+from etha_kvstore_tcpstore.worker import Worker
+
+if TYPE_CHECKING:
+    from torch.distributed import Store  # type: ignore[attr-defined]  # public, but not by torch's types
 
 __all__ = ["TCPKVStore"]
 
@@ -45,7 +47,7 @@ CHECK_BYTES = 64 * 1024
 """How long the keys of one ``check`` may be in all. Beyond that the server's time for it grows with the square."""
 
 READS_A_TURN = 64
-"""How many keys are read before another caller has a turn at the worker."""
+"""How many keys are read before another caller has a turn; on a link of our own, in one round trip."""
 
 Answer = TypeVar("Answer")
 
@@ -54,6 +56,7 @@ class TCPKVStore(SkeletalStore):
     """A store whose keys live in a torch store: as a rule a `torch.distributed.TCPStore`, which one process hosts.
 
     Every read is one round trip, and every write is acknowledged. Waits poll, at intervals that follow the time waited.
+    The server is torch's and spoken to over a socket; torch itself is loaded by the store that hosts, and for `store`.
     The data live in the hosting process and die with it. There is no authentication and no encryption.
 
     Parameters
@@ -119,46 +122,51 @@ class TCPKVStore(SkeletalStore):
         self.host, self.port = host, port
         self._kind = type(store).__name__
         self._hosts = is_master
+        self._server: Any = None
+        """torch's server, where this store hosts it."""
         self._tells_deletions = True
-        self._lost: RuntimeError | None = None
-        make: Callable[[], object]
+        self._lost: Exception | None = None
         if store is None:
-            self.host, self.port = address = choose_address(host, port, is_master=is_master)
-            make = partial(serve if is_master else connect, address, deadline)
+            self.host, self.port = choose_address(host, port, is_master=is_master)
+            self._carrier: Carrier = self._connect(self.host, self.port, deadline)
         elif host is not None or port is not None or is_master:
             raise ConfigError("backend 'tcpstore' takes a store, or host, port and is_master, not both")
-        elif not isinstance(store, Store):
-            raise ConfigError(f"option 'store' is a torch.distributed.Store, not {type(store).__name__}")
         else:
-            make = partial(_same, store)
-        self._worker = self._start(deadline + LOOK_GRACE, cast("Callable[[], TorchStore]", make))
+            self._carrier = _carry(store)
         try:
             self._enter(deadline + LOOK_GRACE, given=store is not None)
         except BaseException:
-            with suppress(UnansweredError):
-                self._worker.end(monotonic(), _same)
+            self._server = None
+            with suppress(UnansweredError, OSError):
+                self._carrier.end(monotonic(), _same)
             raise
 
-    def _start(self, deadline: float, make: Callable[[], TorchStore]) -> Worker[TorchStore]:
-        """Start the worker with its torch store."""
+    def _connect(self, host: str, port: int, deadline: float) -> Link:
+        """Connect to the server, having started it where this store hosts it."""
         try:
-            return Worker(deadline, make)
-        except ValueError as error:
-            raise ConfigError(f"{self.host!r} is no host: {error}") from error
-        except (OSError, RuntimeError, UnansweredError) as error:
+            if self._hosts:
+                from etha_kvstore_tcpstore.hosting import serve  # loads torch, which a client has no need of
+
+                self._server = serve(Address(host, port), deadline)
+                self.port = port = self._server.port
+            return Link(Address(host, port), deadline)
+        except (UnicodeError, OverflowError) as error:
+            raise ConfigError(f"{host!r} is no host: {error}") from error
+        except (OSError, RuntimeError) as error:
             failure = "a TCPStore can't be hosted" if self._hosts else "no TCPStore answered in time"
             raise StoreUnavailableError(f"{failure} at {self._where()}: {error}") from error
 
     def _enter(self, deadline: float, *, given: bool) -> None:
-        """Find out what the torch store can do, and count this one in; this makes the round trip of the opening."""
+        """Find out what the torch store can do, and count this one in."""
         try:
-            if given and not self._ask(deadline, requests.reads_at_once):
-                raise ConfigError(f"{self._where()} has no working compare_set(), without which reading would block")
             if given:
+                if not self._ask(deadline, requests.reads_at_once):
+                    raise ConfigError(
+                        f"{self._where()} has no working compare_set(), without which reading would block"
+                    )
                 self._tells_deletions = self._ask(deadline, requests.tells_deletions)
-            server = self._ask(deadline, find_server)
-            if server is not None:
-                self.host, self.port = self.host or server.host, server.port
+                if (server := self._ask(deadline, find_server)) is not None:
+                    self.host, self.port = server.host, server.port
             if not self._hosts:
                 self._ask(deadline, enter)
         except OperationTimeoutError as error:
@@ -200,21 +208,20 @@ class TCPKVStore(SkeletalStore):
         return self._ask(deadline, partial(requests.remove, key), changes=key)
 
     def _enumerate(self, prefix: bytes, deadline: float) -> Iterable[tuple[bytes, bytes]]:
-        # While torch lists it holds the interpreter's lock, and on a frozen server the whole process would stand still.
-        # So another request goes first, and the listing begins only when the server has just spoken.
-        self._exists(prefix, deadline)
-        everything = self._ask(deadline, requests.full_keys)
-        return self._read_many([key for key in everything if key.startswith(prefix)], deadline).items()
+        return self._read_many(self._list(prefix, deadline), deadline).items()
+
+    def _list(self, prefix: bytes, deadline: float) -> list[bytes]:
+        return [key for key in self._ask(deadline, requests.full_keys) if key.startswith(prefix)]
 
     def _follow(self, selector: Selector) -> Follower:
         return CandidatesFollower(self, selector)
 
     def _encode(self, data: bytes) -> bytes:
-        return base64.b64encode(data)
+        return pybase64.b64encode(data)
 
     def _decode(self, key: str, stored: bytes) -> bytes:
         try:
-            return base64.b64decode(stored, validate=True)
+            return pybase64.b64decode(stored, validate=True)
         except binascii.Error as error:
             raise ValueDecodeError(
                 f"the value of {key!r} is not base64, so set_bytes() did not write it; get() gives it as it is"
@@ -222,10 +229,12 @@ class TCPKVStore(SkeletalStore):
 
     def _release(self, cleanup: bool, deadline: float) -> None:
         try:
-            still_here = self._worker.end(deadline + LOOK_GRACE, partial(self._take_leave, deadline))
-        except (UnansweredError, RuntimeError) as error:
+            still_here = self._carrier.end(deadline + LOOK_GRACE, partial(self._take_leave, deadline))
+        except (UnansweredError, RuntimeError, OSError) as error:
             log.warning("%s was away when this store closed: %s", self._where(), error)
             return
+        finally:
+            self._server = None  # torch's server ends with its last user
         if still_here > 0:
             log.warning("%s closed while %d stores were still connected", self._where(), still_here)
 
@@ -240,10 +249,10 @@ class TCPKVStore(SkeletalStore):
             return f"the caller's {self._kind}"
         return f"{Address(self.host, self.port)}{', hosted here' if self._hosts else ''}"
 
-    # --- the worker ---
+    # --- the carrier ---
 
     def _ask(self, deadline: float, request: Callable[[TorchStore], Answer], *, changes: bytes | None = None) -> Answer:
-        """Have the worker make a request. All that can go wrong there is told in the contract's words here.
+        """Have a request made. All that can go wrong there is told in the contract's words here.
 
         Parameters
         ----------
@@ -257,8 +266,8 @@ class TCPKVStore(SkeletalStore):
         if self._lost is not None:
             raise self._unavailable(self._lost) from self._lost
         try:
-            return self._worker.call(deadline, request)
-        except WorkerEndedError:
+            return self._carrier.call(deadline, request)
+        except CarrierEndedError:
             raise StoreClosedError("the store was closed during the call") from None
         except NotImplementedError as error:
             raise UnsupportedOperationError(f"{self._where()} can't do this: {error}") from error
@@ -267,9 +276,7 @@ class TCPKVStore(SkeletalStore):
                 raise self._unknown(changes, "no answer came in time") from silence
             raise OperationTimeoutError(f"{self._where()} did not answer in time: {silence}") from silence
         except Exception as error:
-            if isinstance(
-                error, RuntimeError
-            ):  # torch never connects again, and what broke in mid-reply is out of step
+            if isinstance(error, (RuntimeError, OSError)):  # the data of a server that went away went with it
                 self._lost = error
             if changes is not None:
                 raise self._unknown(changes, f"no answer came ({type(error).__name__})") from error
@@ -283,6 +290,15 @@ class TCPKVStore(SkeletalStore):
         return OutcomeUnknownError(
             f"{what} from {self._where()} to the change of {keys.split(key)[2]!r}, which may or may not take effect"
         )
+
+
+def _carry(store: object) -> Carrier:
+    """Make what carries the requests to a torch store of the caller's."""
+    from torch.distributed import Store  # type: ignore[attr-defined]
+
+    if not isinstance(store, Store):
+        raise ConfigError(f"option 'store' is a torch.distributed.Store, not {type(store).__name__}")
+    return Worker(cast("TorchStore", store))
 
 
 def _same(store: Answer) -> Answer:

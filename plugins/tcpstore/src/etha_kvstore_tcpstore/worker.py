@@ -14,72 +14,41 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Generic, TypeVar, cast
 
-__all__ = ["UnansweredError", "Worker", "WorkerEndedError"]
+from etha_kvstore_tcpstore.carrier import CarrierEndedError, UnansweredError
+
+__all__ = ["Worker"]
 
 Owned = TypeVar("Owned")
 Answer = TypeVar("Answer")
 
 
-class UnansweredError(Exception):
-    """The deadline came before the answer.
-
-    Parameters
-    ----------
-    begun : bool
-        Whether the request may have been sent. One that had not begun never will be.
-    """
-
-    def __init__(self, *, begun: bool) -> None:
-        super().__init__("no answer in time" if begun else "not sent: earlier requests are still unanswered")
-        self.begun = begun
-
-
-class WorkerEndedError(Exception):
-    """The worker was ended before it answered."""
-
-
 class Worker(Generic[Owned]):
-    """A thread that makes an object, uses it for its callers one after another, and lets go of it.
+    """A thread that uses an object for its callers, one after another.
 
     Parameters
     ----------
-    deadline : float
-        By when the object must have been made, on the monotonic clock, in seconds.
-    make : callable
-        Makes it.
-
-    Raises
-    ------
-    UnansweredError
-        If it took longer.
-    Exception
-        Whatever `make` raises.
+    owned : object
+        The object.
 
     Examples
     --------
-    >>> worker = Worker(monotonic() + 10, dict)
+    >>> worker = Worker({"key": "value"})
     >>> worker.call(monotonic() + 10, lambda owned: owned.get("key", "absent"))
-    'absent'
+    'value'
     >>> worker.end(monotonic() + 10, lambda owned: None)
     """
 
-    def __init__(self, deadline: float, make: Callable[[], Owned]) -> None:
+    def __init__(self, owned: Owned) -> None:
         self._requests: SimpleQueue[_Request | None] = SimpleQueue()
         self._waiting: set[_Request] = set()
         self._ended = False
-        self._owned: list[Owned] = []  # held here as well as by the thread, which a forked child does not have
+        self._owned = owned  # held here as well as by the thread, which a forked child does not have
         self._thread = threading.Thread(
-            target=_serve, args=(self._requests, self._owned), name="etha-kvstore-tcpstore", daemon=True
+            target=_serve, args=(self._requests, owned), name="etha-kvstore-tcpstore", daemon=True
         )
         # A worker that nobody ended goes with its last user. At exit it is left alone: it may be in C++ just then.
         weakref.finalize(self, self._requests.put, None).atexit = False
         self._thread.start()
-        owned = self._owned
-        try:
-            self._submit(deadline, lambda: owned.append(make()))
-        except BaseException:
-            self._requests.put(None)
-            raise
 
     def call(self, deadline: float, function: Callable[[Owned], Answer]) -> Answer:
         """Have a function called with the object, and wait for what it returns.
@@ -100,7 +69,7 @@ class Worker(Generic[Owned]):
         ------
         UnansweredError
             If the deadline came first.
-        WorkerEndedError
+        CarrierEndedError
             If the worker was ended before or during the call.
         Exception
             Whatever the function raises.
@@ -108,7 +77,7 @@ class Worker(Generic[Owned]):
         return cast("Answer", self._submit(deadline, function))
 
     def end(self, deadline: float, goodbye: Callable[[Owned], Answer]) -> Answer:
-        """End every waiting call with `WorkerEndedError`, make one last call, and let go of the object.
+        """End every waiting call with `CarrierEndedError`, make one last call, and let go of the object.
 
         Parameters
         ----------
@@ -132,7 +101,7 @@ class Worker(Generic[Owned]):
         self._ended = True
         for request in list(self._waiting):
             request.withdraw()
-            request.answers.put((None, WorkerEndedError()))
+            request.answers.put((None, CarrierEndedError()))
         try:
             answer = self._submit(deadline, goodbye, last=True)
         finally:
@@ -147,7 +116,7 @@ class Worker(Generic[Owned]):
         self._waiting.add(request)
         try:
             if self._ended and not last:  # looked at after joining `_waiting`, so that `end` misses nobody
-                raise WorkerEndedError
+                raise CarrierEndedError
             self._requests.put(request)  # the thread wakes now; whatever is done before `get` keeps it from running
             answer, error = request.answers.get(timeout=timeout)
         except Empty:
@@ -172,12 +141,12 @@ class _Request:
         self._claim = threading.Lock()
         self.answers: SimpleQueue[tuple[object, BaseException | None]] = SimpleQueue()
 
-    def run(self, owned: list[Any]) -> None:
+    def run(self, owned: Any) -> None:
         """Make the call and answer, unless it was withdrawn."""
         if not self._claim.acquire(blocking=False):
             return
         try:
-            answer = self._function(*owned)
+            answer = self._function(owned)
         except BaseException as error:  # noqa: BLE001 - it is the caller's, whatever it is
             self.answers.put((None, error))
         else:
@@ -188,9 +157,8 @@ class _Request:
         return self._claim.acquire(blocking=False)
 
 
-def _serve(requests: SimpleQueue[_Request | None], owned: list[Any]) -> None:
-    """Make calls until there are no more to come, then let go of the object."""
+def _serve(requests: SimpleQueue[_Request | None], owned: Any) -> None:
+    """Make calls until there are no more to come."""
     while (request := requests.get()) is not None:
         request.run(owned)
         del request  # and the value that it may carry, while waiting for the next
-    owned.clear()
