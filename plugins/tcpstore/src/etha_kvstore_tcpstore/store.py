@@ -186,7 +186,7 @@ class TCPKVStore(SkeletalStore):
         return found
 
     def _exists(self, key: bytes, deadline: float) -> bool:
-        return self._all_exist([key], deadline)
+        return self._ask(deadline, partial(requests.all_exist, (key,)))
 
     def _all_exist(self, wanted: Sequence[bytes], deadline: float) -> bool:
         """Tell whether all of some keys exist, in one round trip for each `CHECK_BYTES` of them."""
