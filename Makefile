@@ -7,14 +7,18 @@ SECONDS ?= 600
 ARGS ?=
 
 VENV := .venv
-BIN := $(VENV)/bin
-LOGS := $(VENV)/logs
-STAMPS := $(VENV)/stamps
+BIN = $(VENV)/bin
+LOGS = $(VENV)/logs
+STAMPS = $(VENV)/stamps
 
 BACKENDS := memory tcpstore etcd
 DISTRIBUTIONS := core $(addprefix plugins/,$(BACKENDS)) addons/testkit
 DEMO := python examples/rendezvous.py --backend $(BACKEND)
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+# The benchmark's peers have an environment of their own, so that nothing of theirs is found by the tests.
+BENCH := .venv-bench
+bench bench-quick: VENV := $(BENCH)
 
 APT := apt-get -q -o Dir::State::Lists=apt/lists -o Dir::Cache=apt -o Debug::NoLocking=1
 # What a shell or a user's pip configuration may say must not bring anything in from outside .venv, or put it there.
@@ -37,17 +41,19 @@ leaving_nothing = run="$$$$"; KVSTORE_TEST_RUN=$$run $(1) || { echo "make $@: th
 INSTALL_FAILED := pip could not install it
 INSTALL_NEXT := check the network and what pip says above, then run the same command again; to start over, make clean.
 
-.PHONY: help demo test soak mutants lint format clean check-backend check-python
+.PHONY: help demo test soak mutants bench bench-quick lint format clean check-backend check-python
 
 help:
 	@echo "make demo      run the demo on a real backend: BACKEND=memory (the default), tcpstore or etcd"
 	@echo "make test      check format, lint, types and imports, and run every test; ARGS='-k watch' goes to pytest"
 	@echo "make soak      random fault schedules, every history checked: SECONDS=600 (the default) of them"
 	@echo "make mutants   put known bugs of such clients back, one at a time, and see the tests catch them"
+	@echo "make bench     time the stores beside their peers on real servers, in $(BENCH), and write benchmarks/results"
+	@echo "make bench-quick  the same with fewer rounds, and written to benchmarks/results/quick; ARGS='--only etcd' runs a part"
 	@echo "make lint      the checks of make test without the tests"
 	@echo "make format    format the code, and mend what ruff can mend"
-	@echo "make clean     remove .venv and all caches"
-	@echo "PYTHON=python3.12 names the Python that .venv is made with; 3.10 or newer."
+	@echo "make clean     remove .venv, $(BENCH) and all caches"
+	@echo "PYTHON=python3.12 names the Python that .venv is made with; 3.10 or newer, and 3.11 for the peers of make bench."
 
 demo: check-backend check-python $(STAMPS)/demo-$(BACKEND)
 	@echo "Running $(DEMO)"
@@ -67,6 +73,9 @@ soak: check-python $(STAMPS)/test $(STAMPS)/debian-etcd
 
 mutants: check-python $(STAMPS)/test $(STAMPS)/debian-etcd
 	@$(call leaving_nothing,$(BIN)/python tests/mutants/run.py $(ARGS),run one alone with: make mutants ARGS=NAME)
+
+bench bench-quick: check-python $(BENCH)/stamps/bench
+	@$(call leaving_nothing,$(BIN)/python benchmarks/bench.py $(if $(filter bench-quick,$@),--quick) $(ARGS),run one group alone with: $(BIN)/python benchmarks/bench.py --only GROUP)
 
 # Another etcd for the tests that crash servers: 3.5.1, which pip brings, can lose data then. Debian's package is unpacked,
 # not installed; where it can't be had, these tests run on the other one, and a failure names the version.
@@ -90,10 +99,10 @@ format: $(STAMPS)/test
 	@$(BIN)/ruff format
 
 clean:
-	@rm -rf $(VENV) .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(BENCH) .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(STAMPS)/venv:
+$(STAMPS)/venv $(BENCH)/stamps/venv:
 	@$(PYTHON) -c "import sys" 2>/dev/null || { echo "make: there is no '$(PYTHON)'."; \
 	echo "Next: install Python 3.10 or newer, or name one, as in: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || { \
@@ -117,6 +126,12 @@ $(STAMPS)/test: $(STAMPS)/venv constraints.txt requirements-dev.txt $(addsuffix 
 	@$(call quietly,test,$(PIP) install -c constraints.txt -r requirements-dev.txt \
 	$(patsubst %,-e %,$(DISTRIBUTIONS:plugins/etcd=plugins/etcd[etcd3])),$(INSTALL_FAILED),$(INSTALL_NEXT))
 	@touch $@ $(addprefix $(STAMPS)/demo-,$(BACKENDS))
+
+$(BENCH)/stamps/bench: $(BENCH)/stamps/venv constraints.txt benchmarks/requirements.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
+	@echo "Installing core, the plugins and the peers in $(VENV) (torch and jax may be large downloads)"
+	@$(call quietly,bench,$(PIP) install -c constraints.txt -r benchmarks/requirements.txt \
+	$(patsubst %,-e %,$(filter-out addons/%,$(DISTRIBUTIONS))),$(INSTALL_FAILED),$(INSTALL_NEXT))
+	@touch $@
 
 check-backend:
 	@$(if $(filter $(BACKEND),$(BACKENDS)),:,echo "make demo: there is no backend '$(BACKEND)'."; \

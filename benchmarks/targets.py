@@ -1,0 +1,156 @@
+"""What the store must reach: the rows of the table, in order, and what is to be said where one is missed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["MISSES", "TARGETS", "Target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One row.
+
+    Attributes
+    ----------
+    name : str
+        What the measurements call it.
+    work : str
+        What is done.
+    beside : str
+        What it is held against.
+    wanted : str
+        The limit, as text.
+    limit : float
+        The limit.
+    at_least : bool
+        Whether the value must reach the limit, rather than stay within it.
+    unit : str
+        The value's unit.
+    lines : tuple of str
+        What has to be measured: one line each.
+    """
+
+    name: str
+    work: str
+    beside: str
+    wanted: str
+    limit: float
+    at_least: bool = False
+    unit: str = "×"
+    lines: tuple[str, ...] = ()
+
+
+TARGETS = (
+    Target(
+        "import", "`import etha.kvstore`", "`import asyncio` in the same interpreter", "0.4×", 0.4, lines=("import",)
+    ),
+    Target(
+        "start",
+        "interpreter start to first `set` on memory",
+        "bare interpreter start + `import pluggy, importlib_metadata`",
+        "1.5×",
+        1.5,
+        lines=("start",),
+    ),
+    Target(
+        "etcd-raw",
+        "etcd `get`, `set`, `exists`, `delete`",
+        "the raw gRPC call, same channel, prebuilt request",
+        "1.10×",
+        1.10,
+        lines=("get", "set", "exists", "delete"),
+    ),
+    Target(
+        "etcd-clients", "etcd `get`, `set`", "the fastest of the four Python clients", "1.0×", 1.0, lines=("get", "set")
+    ),
+    Target(
+        "etcd-threads",
+        "etcd, 64 threads on one store, operations a second",
+        "raw calls from 64 threads",
+        "at least 0.9×",
+        0.9,
+        at_least=True,
+        lines=("get", "set"),
+    ),
+    Target("tcpstore-get", "TCPStore `get`", "`check` then `get`", "0.5×", 0.5, lines=("get",)),
+    Target(
+        "tcpstore-raw", "TCPStore `get`, `exists`", "the one raw call under it", "1.3×", 1.3, lines=("get", "exists")
+    ),
+    Target("tcpstore-set", "TCPStore `set`", "raw `set` then `check`", "1.2×", 1.2, lines=("set",)),
+    Target(
+        "tcpstore-jax",
+        "TCPStore `set`, `get`",
+        "JAX coordination service, set and try_get",
+        "0.3×",
+        0.3,
+        lines=("set", "get"),
+    ),
+    Target(
+        "tcpstore-mib",
+        "TCPStore `set_bytes`, `get_bytes` of 1 MiB",
+        "raw `set`, `get` of the same bytes",
+        "2×",
+        2.0,
+        lines=("set_bytes", "get_bytes"),
+    ),
+    Target(
+        "memory-dict",
+        "memory `get`, `set`",
+        "a dict under a lock, key made by an f-string",
+        "3.5×",
+        3.5,
+        lines=("get", "set"),
+    ),
+    Target("memory-peer", "memory `get`, `set`", "`py-key-value-aio` memory store", "0.1×", 0.1, lines=("get", "set")),
+    Target("etcd-wake", "etcd, set to wake of `wait_for_key`", "a raw watch callback", "1.15×", 1.15, lines=("wake",)),
+    Target("memory-wake", "memory, set to wake", "`threading.Event`", "3×", 3.0, lines=("wake",)),
+    Target(
+        "tcpstore-lateness",
+        "TCPStore, lateness of a wait",
+        "the time waited",
+        "2 % + 1.5 ms",
+        1.0,
+        unit="of what is allowed",
+        lines=("99th percentile of lateness",),
+    ),
+    Target(
+        "etcd-arrivals",
+        "etcd `wait_for_keys`, 10,000 keys that arrive one by one, waiter's CPU",
+        "decoding the same watch events raw",
+        "1.5×",
+        1.5,
+        lines=("CPU time",),
+    ),
+    Target("etcd-growth", "the same, 1,000 to 10,000 keys", "growth", "12×", 12.0, lines=("growth",)),
+    Target(
+        "etcd-crowd",
+        "1,000 waits in one process on one etcd store",
+        "threads beyond the callers' own",
+        "3, and one stream",
+        3.0,
+        unit="",
+        lines=("threads", "streams"),
+    ),
+    Target(
+        "quiet",
+        "waiting for 1,000 keys, requests to the server while nothing happens",
+        "",
+        "etcd: keepalive and one re-read in 10 s; TCPStore: 20 a second where all candidates are expected, else stated",
+        1.0,
+        unit="in 10 s",
+        lines=("etcd", "TCPStore, all candidates expected", "TCPStore, half of the candidates expected"),
+    ),
+    Target(
+        "etcd-members",
+        "membership read (`list_keys` of 100) on etcd",
+        "`tooz` `get_members`",
+        "0.4×",
+        0.4,
+        lines=("list_keys",),
+    ),
+)
+
+MISSES: dict[str, str] = {}
+"""For a target, or one of its lines (``"etcd-raw/set"``), that is missed: the profile, the floor that was measured, and
+what was tried to reach it. Shown beside a miss only, so that a text which is out of date does no harm."""
