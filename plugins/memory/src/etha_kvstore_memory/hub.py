@@ -92,8 +92,8 @@ class MemoryHub:
                     del self._by_key[key]
 
     def _beside(self, prefix: bytes) -> Iterable[bytes]:
-        """Give the keys of the component that a prefix is in."""
-        return self._keys.get(_component(prefix), ())
+        """Give the keys of the component that a prefix is in; all keys, where it does not name one."""
+        return self._values if prefix.count(b"/") < 2 else self._keys.get(_component(prefix), ())
 
     def _tell(self, key: bytes, value: bytes | None) -> None:
         """Tell the followers whose selection a key touches, and no others."""
