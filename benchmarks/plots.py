@@ -90,9 +90,7 @@ def _draw_targets(result: Result, path: Path) -> None:
     axes.set_xscale("log")
     axes.set_yticks(range(len(judged)), [_label(target, line) for target, line, _ in judged])
     axes.invert_yaxis()
-    axes.set_xlabel(
-        "measured, as a share of what the target allows (1 = the target; the bar holds the middle half of rounds)"
-    )
+    axes.set_xlabel("measured, as a share of what the target allows (bar: the middle half of the rounds)")
     axes.set_title("Left of the line: target met (●). Right of it: missed (✖).")
     axes.grid(axis="x", color="#e4e4e4", linewidth=0.5)
     axes.set_axisbelow(True)
@@ -101,11 +99,7 @@ def _draw_targets(result: Result, path: Path) -> None:
 
 
 def _label(target: Target, line: Line) -> str:
-    work = target.work.replace("`", "").partition(",")[0] if len(target.work) > 44 else target.work.replace("`", "")
-    beside = target.beside.replace("`", "")
-    beside = f" / {beside}" if beside and len(beside) < 36 else ""
-    what = f": {line.what}" if len(target.lines) > 1 else ""
-    return f"{work}{what}{beside}"
+    return target.short if len(target.lines) == 1 else f"{target.short}: {line.what}"
 
 
 def _draw_latencies(result: Result, path: Path) -> None:
@@ -115,15 +109,16 @@ def _draw_latencies(result: Result, path: Path) -> None:
     shown = [found[name] for name in LATENCIES if name in found]
     if not shown:
         return
-    rows = -(-len(shown) // 2)
-    most = max(len(each.samples) for each in shown)
-    figure, grid = pyplot.subplots(rows, 2, figsize=(7.0, rows * (0.16 * most + 0.55)), squeeze=False)
-    for axes, series in zip(grid.flat, shown, strict=False):
+    heights = [len(each.samples) + 1 for each in shown]
+    figure, grid = pyplot.subplots(
+        len(shown), 1, figsize=(6.3, 0.17 * sum(heights)), sharex=True, squeeze=False, height_ratios=heights
+    )
+    for axes, series in zip(grid.flat, shown, strict=True):
         _draw_one(axes, series)
-    for axes in list(grid.flat)[len(shown) :]:
-        axes.set_visible(False)
-    figure.supxlabel("time of one call, µs (dot: median; end of the line: 99th percentile)", fontsize=8)
-    figure.tight_layout()
+    grid[-1][0].set_xscale("log")
+    grid[-1][0].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    grid[-1][0].set_xlabel("time of one call, µs (mark: median; end of the line: 99th percentile)")
+    figure.subplots_adjust(hspace=0.35)
     figure.savefig(path)
     pyplot.close(figure)
 
@@ -135,10 +130,9 @@ def _draw_one(axes: Any, series: Series) -> None:
         colour = DARK if name.startswith(OURS) else MIDDLE
         axes.plot([median, late], [place, place], color=colour, linewidth=1)
         axes.plot(median, place, "o" if name.startswith(OURS) else "s", color=colour, markersize=4)
-    axes.set_xscale("log")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_title(series.name, fontweight="bold")
+    axes.text(1.0, 0.97, series.name, transform=axes.transAxes, ha="right", va="top", fontweight="bold")
     axes.grid(axis="x", color="#e4e4e4", linewidth=0.5)
     axes.set_axisbelow(True)
 
@@ -186,7 +180,7 @@ def _draw_lateness(result: Result, path: Path) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("time waited, s")
-    axes.set_ylabel("late by, ms")
+    axes.set_ylabel("late by, ms (0.01: no later)")
     axes.legend(frameon=False, fontsize=7)
     axes.grid(color="#e4e4e4", linewidth=0.5)
     figure.savefig(path)

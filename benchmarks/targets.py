@@ -29,6 +29,8 @@ class Target:
         The value's unit.
     lines : tuple of str
         What has to be measured: one line each.
+    short : str
+        The row in a few words, for a plot.
     """
 
     name: str
@@ -39,11 +41,18 @@ class Target:
     at_least: bool = False
     unit: str = "×"
     lines: tuple[str, ...] = ()
+    short: str = ""
 
 
 TARGETS = (
     Target(
-        "import", "`import etha.kvstore`", "`import asyncio` in the same interpreter", "0.4×", 0.4, lines=("import",)
+        "import",
+        "`import etha.kvstore`",
+        "`import asyncio` in the same interpreter",
+        "0.4×",
+        0.4,
+        lines=("import",),
+        short="import / asyncio",
     ),
     Target(
         "start",
@@ -52,6 +61,7 @@ TARGETS = (
         "1.5×",
         1.5,
         lines=("start",),
+        short="start to first set / bare start",
     ),
     Target(
         "etcd-raw",
@@ -60,9 +70,16 @@ TARGETS = (
         "1.10×",
         1.10,
         lines=("get", "set", "exists", "delete"),
+        short="etcd / raw call",
     ),
     Target(
-        "etcd-clients", "etcd `get`, `set`", "the fastest of the four Python clients", "1.0×", 1.0, lines=("get", "set")
+        "etcd-clients",
+        "etcd `get`, `set`",
+        "the fastest of the four Python clients",
+        "1.0×",
+        1.0,
+        lines=("get", "set"),
+        short="etcd / fastest client",
     ),
     Target(
         "etcd-threads",
@@ -72,12 +89,35 @@ TARGETS = (
         0.9,
         at_least=True,
         lines=("get", "set"),
+        short="etcd, 64 threads / raw calls",
     ),
-    Target("tcpstore-get", "TCPStore `get`", "`check` then `get`", "0.5×", 0.5, lines=("get",)),
     Target(
-        "tcpstore-raw", "TCPStore `get`, `exists`", "the one raw call under it", "1.3×", 1.3, lines=("get", "exists")
+        "tcpstore-get",
+        "TCPStore `get`",
+        "`check` then `get`",
+        "0.5×",
+        0.5,
+        lines=("get",),
+        short="TCPStore / check then get",
     ),
-    Target("tcpstore-set", "TCPStore `set`", "raw `set` then `check`", "1.2×", 1.2, lines=("set",)),
+    Target(
+        "tcpstore-raw",
+        "TCPStore `get`, `exists`",
+        "the one raw call under it",
+        "1.3×",
+        1.3,
+        lines=("get", "exists"),
+        short="TCPStore / one raw call",
+    ),
+    Target(
+        "tcpstore-set",
+        "TCPStore `set`",
+        "raw `set` then `check`",
+        "1.2×",
+        1.2,
+        lines=("set",),
+        short="TCPStore / raw set then check",
+    ),
     Target(
         "tcpstore-jax",
         "TCPStore `set`, `get`",
@@ -85,6 +125,7 @@ TARGETS = (
         "0.3×",
         0.3,
         lines=("set", "get"),
+        short="TCPStore / JAX service",
     ),
     Target(
         "tcpstore-mib",
@@ -93,6 +134,7 @@ TARGETS = (
         "2×",
         2.0,
         lines=("set_bytes", "get_bytes"),
+        short="TCPStore, 1 MiB / raw",
     ),
     Target(
         "memory-dict",
@@ -101,10 +143,35 @@ TARGETS = (
         "3.5×",
         3.5,
         lines=("get", "set"),
+        short="memory / dict under a lock",
     ),
-    Target("memory-peer", "memory `get`, `set`", "`py-key-value-aio` memory store", "0.1×", 0.1, lines=("get", "set")),
-    Target("etcd-wake", "etcd, set to wake of `wait_for_key`", "a raw watch callback", "1.15×", 1.15, lines=("wake",)),
-    Target("memory-wake", "memory, set to wake", "`threading.Event`", "3×", 3.0, lines=("wake",)),
+    Target(
+        "memory-peer",
+        "memory `get`, `set`",
+        "`py-key-value-aio` memory store",
+        "0.1×",
+        0.1,
+        lines=("get", "set"),
+        short="memory / py-key-value-aio",
+    ),
+    Target(
+        "etcd-wake",
+        "etcd, set to wake of `wait_for_key`",
+        "a raw watch callback",
+        "1.15×",
+        1.15,
+        lines=("wake",),
+        short="etcd, set to wake / raw watch",
+    ),
+    Target(
+        "memory-wake",
+        "memory, set to wake",
+        "`threading.Event`",
+        "3×",
+        3.0,
+        lines=("wake",),
+        short="memory, set to wake / Event",
+    ),
     Target(
         "tcpstore-lateness",
         "TCPStore, lateness of a wait",
@@ -113,6 +180,7 @@ TARGETS = (
         1.0,
         unit="of what is allowed",
         lines=("99th percentile of lateness",),
+        short="TCPStore, lateness of a wait",
     ),
     Target(
         "etcd-arrivals",
@@ -121,8 +189,17 @@ TARGETS = (
         "1.5×",
         1.5,
         lines=("CPU time",),
+        short="etcd, CPU of arrivals / decoding",
     ),
-    Target("etcd-growth", "the same, 1,000 to 10,000 keys", "growth", "12×", 12.0, lines=("growth",)),
+    Target(
+        "etcd-growth",
+        "the same, 1,000 to 10,000 keys",
+        "growth",
+        "12×",
+        12.0,
+        lines=("growth",),
+        short="etcd, growth of that CPU",
+    ),
     Target(
         "etcd-crowd",
         "1,000 waits in one process on one etcd store",
@@ -131,6 +208,7 @@ TARGETS = (
         3.0,
         unit="",
         lines=("threads", "streams"),
+        short="etcd, 1,000 waits",
     ),
     Target(
         "quiet",
@@ -140,6 +218,7 @@ TARGETS = (
         1.0,
         unit="in 10 s",
         lines=("etcd", "TCPStore, all candidates expected", "TCPStore, half of the candidates expected"),
+        short="quiet wait for 1,000",
     ),
     Target(
         "etcd-members",
@@ -148,6 +227,7 @@ TARGETS = (
         "0.4×",
         0.4,
         lines=("list_keys",),
+        short="etcd, 100 members / tooz",
     ),
 )
 

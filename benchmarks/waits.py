@@ -10,7 +10,7 @@ from children import Child
 from etcd_server import EtcdServer
 from harness import Line, Result, Series, compare, duration, spread
 from raw_etcd import await_watchers, server_metric
-from scale_counts import Relay
+from scale_counts import Counts, Relay, growth
 from tcpstore_host import TorchHost
 
 __all__ = ["measure_arrivals", "measure_crowd", "measure_quiet"]
@@ -93,39 +93,41 @@ def measure_quiet(quick: bool) -> Result:
     seconds = 11.0 if quick else 35.0
     with ExitStack() as opened:
         etcd = opened.enter_context(EtcdServer())
-        opened.enter_context(Child("waiter.py", "etcd-keys", etcd.endpoint, "quiet", str(WAITS)))
-        relays = {}
-        for how in ("tcpstore-all", "tcpstore-half"):
+        relays = []
+        for _ in range(2):
             host = opened.enter_context(TorchHost())
-            relays[how] = opened.enter_context(closing(Relay(host.endpoint)))
-            endpoint = f"127.0.0.1:{relays[how].port}"
-            opened.enter_context(Child("waiter.py", how, endpoint, "quiet", str(WAITS)))
+            relays.append(opened.enter_context(closing(Relay(host.endpoint))))
+        addresses = [f"127.0.0.1:{relay.port}" for relay in relays]
+        ways = zip(("tcpstore-all", "tcpstore-half", "etcd-keys"), (*addresses, etcd.endpoint), strict=True)
+        waiters = [Child("waiter.py", how, address, "quiet", str(WAITS)) for how, address in ways]
+        for waiter in waiters:
+            opened.enter_context(waiter)
         await_watchers(etcd.endpoint, 1)
         sleep(SETTLE_SECONDS)
         if not quick:
             _await_request(etcd)  # a re-read every 10 s makes three then, wherever the window lies
-        asked = _etcd_requests(etcd), *(_requests(relay) for relay in relays.values())
+        asked_before, before = _etcd_requests(etcd), [relay.counts() for relay in relays]
         sleep(seconds)
-        then = _etcd_requests(etcd), *(_requests(relay) for relay in relays.values())
-    on_etcd, for_all, for_half = (after - before for before, after in zip(asked, then, strict=True))
+        asked = _etcd_requests(etcd) - asked_before
+        for_all, for_half = (growth(old, relay.counts()) for old, relay in zip(before, relays, strict=True))
     return Result(
         [
-            Line("quiet", "etcd", on_etcd / (seconds // 10), note=f"{on_etcd:.0f} in {seconds:.0f} s"),
+            Line("quiet", "etcd", asked / (seconds // 10), note=f"{asked:.0f} in {seconds:.0f} s"),
             Line(
                 "quiet",
                 "TCPStore, all candidates expected",
-                for_all / seconds,
+                _requests(for_all) / seconds,
                 limit=20.0,
                 unit="a second",
-                note=f"{for_all:.0f} in {seconds:.0f} s",
+                note=f"in {seconds:.0f} s {_kinds(for_all)}",
             ),
             Line(
                 "quiet",
                 "TCPStore, half of the candidates expected",
-                for_half / seconds,
+                _requests(for_half) / seconds,
                 stated=True,
                 unit="a second",
-                note="a look asks for each candidate; the time that looks may take bounds how often there is one",
+                note=f"in {seconds:.0f} s {_kinds(for_half)}",
             ),
         ]
     )
@@ -143,5 +145,10 @@ def _await_request(server: EtcdServer) -> None:
         sleep(0.1)
 
 
-def _requests(relay: Relay) -> float:
-    return sum(count for what, count in relay.counts().items() if what != "bytes_in")
+def _requests(counts: Counts) -> float:
+    return sum(count for what, count in counts.items() if what != "bytes_in")
+
+
+def _kinds(counts: Counts) -> str:
+    """Name the requests that there were."""
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count and what != "bytes_in")
