@@ -50,7 +50,7 @@ GROUPS = {
 TOGETHER = ("etcd-arrivals", "etcd-crowd", "quiet")
 """Groups that time nothing and spend most of their own time asleep: they run at the same time."""
 
-GROUP_SECONDS = 300.0
+GROUP_SECONDS = 600.0
 """After this a group has failed."""
 
 PACKAGES = (

@@ -88,6 +88,7 @@ def _draw_targets(result: Result, path: Path) -> None:
         )
     axes.axvline(1.0, color="black", linewidth=0.8)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_yticks(range(len(judged)), [_label(target, line) for target, line, _ in judged])
     axes.invert_yaxis()
     axes.set_xlabel("measured, as a share of what the target allows (bar: the middle half of the rounds)")
@@ -109,16 +110,21 @@ def _draw_latencies(result: Result, path: Path) -> None:
     shown = [found[name] for name in LATENCIES if name in found]
     if not shown:
         return
-    heights = [len(each.samples) + 1 for each in shown]
+    heights = [len(each.samples) for each in shown]
     figure, grid = pyplot.subplots(
-        len(shown), 1, figsize=(6.3, 0.17 * sum(heights)), sharex=True, squeeze=False, height_ratios=heights
+        len(shown),
+        1,
+        figsize=(6.3, 0.16 * sum(heights) + 0.4 * len(shown)),
+        sharex=True,
+        squeeze=False,
+        height_ratios=heights,
     )
     for axes, series in zip(grid.flat, shown, strict=True):
         _draw_one(axes, series)
     grid[-1][0].set_xscale("log")
     grid[-1][0].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     grid[-1][0].set_xlabel("time of one call, µs (mark: median; end of the line: 99th percentile)")
-    figure.subplots_adjust(hspace=0.35)
+    figure.subplots_adjust(hspace=0.9)
     figure.savefig(path)
     pyplot.close(figure)
 
@@ -132,7 +138,7 @@ def _draw_one(axes: Any, series: Series) -> None:
         axes.plot(median, place, "o" if name.startswith(OURS) else "s", color=colour, markersize=4)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.text(1.0, 0.97, series.name, transform=axes.transAxes, ha="right", va="top", fontweight="bold")
+    axes.set_title(series.name, fontweight="bold", pad=2)
     axes.grid(axis="x", color="#e4e4e4", linewidth=0.5)
     axes.set_axisbelow(True)
 

@@ -32,7 +32,7 @@ WHOLE = Plan(sizes=(8, 32, 128, 512, 2048), rounds=5, limit=60.0, relayed=128, s
 QUICK = Plan(sizes=(8, 32, 64), rounds=2, limit=5.0, relayed=32, spread_over=1.0)
 
 OTHERS, QUICK_OTHERS = 100_000, 2_000
-SAMPLES, QUICK_SAMPLES = 6, 2
+SAMPLES, QUICK_SAMPLES = 12, 2
 
 
 def measure(quick: bool) -> dict[str, Any]:

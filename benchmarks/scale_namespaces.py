@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from time import perf_counter, sleep
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.request import Request, urlopen
 
 from etha.kvstore import KVStore, open_store
 from etha.kvstore.patterns import expand
@@ -26,13 +29,28 @@ ALONE, BESIDE = "alone", "beside the others"
 OTHERS = 20
 """Other components in the same namespace, and other namespaces; some begin as the job's own names do."""
 
-FILLERS = 4
 ROUNDS = 5
 SETTLED = 0.02
 """Seconds after which a wait that another thread has begun is waiting."""
 
-Opener = Callable[[str, str], KVStore]
-"""Opens a store of a server by namespace and component."""
+BATCH = 100
+"""Keys that a server is given at once."""
+
+
+class Place(NamedTuple):
+    """Where stores of a job, or of others, are opened.
+
+    Attributes
+    ----------
+    open : callable
+        Opens a store, given a namespace and a component.
+    put : callable
+        Writes keys, given a namespace, a component and the keys; a server takes them all at once, since a `set` for
+        each would take minutes.
+    """
+
+    open: Callable[[str, str], KVStore]
+    put: Callable[[str, str, Sequence[str]], object]
 
 
 def measure_namespaces(others: int, samples: int, say: Callable[[str], object]) -> list[dict[str, Any]]:
@@ -55,12 +73,12 @@ def measure_namespaces(others: int, samples: int, say: Callable[[str], object]) 
     rows = []
     for backend in ("memory", "tcpstore", "etcd"):
         with ExitStack() as stack:
-            openers = {name: stack.enter_context(_server(backend)) for name in (ALONE, BESIDE)}
-            _fill(openers[BESIDE], others)
+            places = {name: stack.enter_context(_place(backend)) for name in (ALONE, BESIDE)}
+            _fill(places[BESIDE], others)
             say(f"{backend}: {others:,} keys of others")
-            works = {name: _works(opener, stack) for name, opener in openers.items()}
+            works = {name: _works(place, stack) for name, place in places.items()}
             for work in works[ALONE]:
-                contestants = [Contestant(name, works[name][work]) for name in openers]
+                contestants = [Contestant(name, works[name][work]) for name in places]
                 series = interleave(work, contestants, ROUNDS, samples, warm_up=2)
                 line = compare("", work, series, BESIDE, ALONE)
                 say(f"{backend}: {work}: {line.value:.2f} times")
@@ -79,36 +97,60 @@ def measure_namespaces(others: int, samples: int, say: Callable[[str], object]) 
 
 
 @contextmanager
-def _server(backend: str) -> Iterator[Opener]:
-    """Run a server, or make a hub, and give what opens stores of it."""
+def _place(backend: str) -> Iterator[Place]:
+    """Run a server, or make a hub."""
     if backend == "memory":
-        hub = MemoryHub()
-        yield lambda namespace, component: open_store(backend, namespace=namespace, component=component, hub=hub)
-    else:
-        with serve(backend) as server:
-            options = server.options()
-            yield lambda namespace, component: open_store(backend, namespace=namespace, component=component, **options)
+        opened = partial(_open, backend, {"hub": MemoryHub()})
+        yield Place(opened, partial(_put_one_by_one, opened))
+        return
+    with serve(backend) as server:
+        opened = partial(_open, backend, server.options())
+        if backend == "etcd":
+            yield Place(opened, partial(_put_in_etcd, server.endpoint))
+        else:
+            from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, but not by torch's types
+
+            client = TCPStore("127.0.0.1", server.port, wait_for_workers=False)
+            yield Place(opened, partial(_put_in_tcpstore, client))
 
 
-def _fill(opener: Opener, others: int) -> None:
+def _open(backend: str, options: dict[str, Any], namespace: str, component: str) -> KVStore:
+    return open_store(backend, namespace=namespace, component=component, **options)
+
+
+def _put_one_by_one(opened: Callable[[str, str], KVStore], namespace: str, component: str, keys: Sequence[str]) -> None:
+    with opened(namespace, component) as store:
+        for key in keys:
+            store.set(key, "1")
+
+
+def _put_in_tcpstore(client: Any, namespace: str, component: str, keys: Sequence[str]) -> None:
+    client.multi_set([f"{namespace}/{component}/{key}" for key in keys], ["1"] * len(keys))
+
+
+def _put_in_etcd(endpoint: str, namespace: str, component: str, keys: Sequence[str]) -> None:
+    """Set keys in one transaction, by etcd's gateway."""
+    names = [b64encode(f"{namespace}/{component}/{key}".encode()).decode() for key in keys]
+    puts = [{"request_put": {"key": name, "value": "MQ=="}} for name in names]
+    request = Request(f"http://{endpoint}/v3/kv/txn", json.dumps({"success": puts}).encode())
+    with urlopen(request, timeout=30.0) as answer:
+        answer.read()
+
+
+def _fill(place: Place, others: int) -> None:
     """Write the keys of other jobs, named like those of the job that is timed."""
     jobs = [(NAMESPACE, f"{COMPONENT}{number}") for number in range(OTHERS)]
     jobs += [(f"{NAMESPACE}{number}", COMPONENT) for number in range(OTHERS)]
-
-    def write(job: tuple[str, str]) -> None:
-        with opener(*job) as store:
-            for key in expand("rank:*/ready", range(others // len(jobs))):
-                store.set(key, "1")
-            store.close(cleanup=False)
-
-    with ThreadPoolExecutor(FILLERS) as pool:
-        list(pool.map(write, jobs))
+    keys = expand("rank:*/ready", range(others // len(jobs)))
+    for job in jobs:
+        for begin in range(0, len(keys), BATCH):
+            place.put(*job, keys[begin : begin + BATCH])
 
 
-def _works(opener: Opener, stack: ExitStack) -> dict[str, Block]:
+def _works(place: Place, stack: ExitStack) -> dict[str, Block]:
     """Give what is timed on one server, by name."""
-    store = stack.enter_context(opener(NAMESPACE, COMPONENT))
-    writer = stack.enter_context(opener(NAMESPACE, COMPONENT))
+    store = stack.enter_context(place.open(NAMESPACE, COMPONENT))
+    writer = stack.enter_context(place.open(NAMESPACE, COMPONENT))
     own = expand("rank:*/ready", range(OWN))
     for key in own:
         store.set(key, "1")
@@ -116,8 +158,13 @@ def _works(opener: Opener, stack: ExitStack) -> dict[str, Block]:
         "`wait_for_key`, there": repeat(lambda: store.wait_for_key(own[0], 10.0)),
         f"`wait_for_keys`, {OWN} there": repeat(lambda: store.wait_for_keys("rank:*/ready", OWN, "1", 10.0, own)),
         "`set` to wake of `wait_for_keys`": _wake(store, writer),
-        f"`list_keys`, {OWN} of its own": repeat(lambda: store.list_keys("rank:*")),
+        f"`list_keys`, {OWN} of its own": _fewer(repeat(lambda: store.list_keys("rank:*"))),
     }
+
+
+def _fewer(block: Block) -> Block:
+    """Take a quarter of the samples: a TCPStore lists a whole server."""
+    return lambda samples: block(max(1, samples // 4))
 
 
 def _wake(store: KVStore, writer: KVStore) -> Block:

@@ -24,7 +24,7 @@ __all__ = ["PROCESS_COUNT", "SHAPES", "Ranks", "open_ranks"]
 PROCESS_COUNT = 4
 """In how many processes the ranks live; no more of them can run Python at once, however many ranks there are."""
 
-SWITCH_SECONDS = 0.1
+SWITCH_SECONDS = 1.0
 """How often a thread that waits for the interpreter asks for it. At 5 ms thousands of threads do little else."""
 
 OPEN_SECONDS = 120.0

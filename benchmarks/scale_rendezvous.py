@@ -131,7 +131,7 @@ def _series(rows: Sequence[Row], backend: str, shape: str) -> list[Row]:
 
 
 def _foretell(series: Sequence[Row], ranks: int) -> Row:
-    """Go on from the last two sizes as they went on from each other, a straight line on a doubly logarithmic plot."""
+    """Go on from the last two sizes: what a rank costs is taken for a constant and a share for each other rank."""
     if len(series) < 2:
         return {}
     before, last = series[-2:]
@@ -139,8 +139,10 @@ def _foretell(series: Sequence[Row], ranks: int) -> Row:
     for figure in FIGURES:
         if not (before.get(figure) and last.get(figure)):
             continue  # the kernel tells CPU in hundredths of a second
-        slope = math.log(last[figure] / before[figure]) / math.log(last["ranks"] / before["ranks"])
-        told[figure] = last[figure] * (ranks / last["ranks"]) ** slope
+        of_one = [row[figure] / (row["ranks"] if figure == "seconds" else 1) for row in (before, last)]
+        share = max(0.0, (of_one[1] - of_one[0]) / (last["ranks"] - before["ranks"]))
+        foretold = of_one[1] + share * (ranks - last["ranks"])
+        told[figure] = foretold * (ranks if figure == "seconds" else 1)
     return told
 
 
@@ -157,6 +159,7 @@ def _meet(server: Server, ranks: int, shapes: Sequence[str], plan: Plan, spread:
     found: dict[str, Row] = {}
     namespace = f"scale-{ranks}-{spread:g}"
     config = {"backend": server.backend, "namespace": namespace, "component": "job", "options": server.options()}
+    resident = server.process.memory_info().rss
     with open_ranks(config, ranks) as meeting:
         for shape in shapes:
             samples: list[tuple[float, Mapping[str, float]]] = []
@@ -167,7 +170,8 @@ def _meet(server: Server, ranks: int, shapes: Sequence[str], plan: Plan, spread:
                 except TimeoutError as error:
                     return found | {shape: {"why": str(error)}}
                 samples.append((seconds, growth(before, after)))
-            found[shape] = _summary(ranks, samples)
+            grown = (server.process.memory_info().rss - resident) / ranks
+            found[shape] = {**_summary(ranks, samples), "server_memory": grown}
     if server.backend == "tcpstore" and ranks <= plan.relayed:
         relay = Relay(server.endpoint)
         options = {"host": "127.0.0.1", "port": relay.port}

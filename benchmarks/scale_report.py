@@ -54,8 +54,10 @@ def write_table(results: Mapping[str, Any]) -> str:
         ),
         "## A rendezvous",
         (
-            "All ranks begin at once. Requests, bytes and the server's CPU are those of one rank; bytes are what its "
-            "connection carries, both ways. A figure after a `~` was not measured: it goes on from the two before it."
+            "All ranks begin at once. All but the time is told for one rank; bytes are what its connection carries, "
+            "both ways; the server's memory is what it has grown by since the ranks began to connect. A figure after a "
+            "`~` was not measured: it follows from the two sizes before it, by the law that a rank costs a constant "
+            "and a share for each other rank."
         ),
     ]
     for shape, name in SHAPES.items():
@@ -129,26 +131,36 @@ def _series(rows: Iterable[Row], backend: str, shape: str) -> list[Row]:
 
 
 def _meetings(rows: Iterable[Row], shape: str) -> list[list[str]]:
-    table = [["backend", "ranks", "time", "requests", "bytes", "events", "server's CPU", ""]]
-    together = (row for row in rows if row["shape"] == shape and not row["spread"])
-    table += [[row["backend"], f"{row['ranks']:,}", *_figures(row), row.get("why", "")] for row in together]
+    table = [["backend", "ranks", "time", "requests", "bytes", "events", "server's CPU", "server's memory", ""]]
+    for row in rows:
+        if row["shape"] == shape and not row["spread"]:
+            last = [_memory(row), row.get("why", "")]
+            table.append([row["backend"], f"{row['ranks']:,}", *_figures(row), *last])
     return table
 
 
 def _figures(row: Row) -> list[str]:
     return [
-        _show(row, "seconds", lambda value: f"{value:.3g} s"),
+        _show(row, "seconds", lambda value: f"{_digits(value)} s"),
         _show(row, "requests", _count),
         _show(row, "bytes", _count),
         _show(row, "events", _count),
-        _show(row, "server_cpu", lambda value: f"{value * 1000:.2g} ms"),
+        _show(row, "server_cpu", lambda value: f"{_digits(value * 1000)} ms"),
     ]
 
 
+def _memory(row: Row) -> str:
+    return f"{row['server_memory'] / 1000:,.0f} kB" if "server_memory" in row else ""
+
+
 def _show(row: Row, figure: str, form: Callable[[float], str]) -> str:
-    if figure not in row:
-        return ""
+    if not row.get(figure):
+        return ""  # not counted, or less CPU than the kernel tells
     return ("~" if figure in row["by_law"] else "") + form(row[figure])
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _count(value: float) -> str:
