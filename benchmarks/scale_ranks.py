@@ -204,9 +204,10 @@ def _serve(pipe: connection.Connection, config: dict[str, Any], numbers: Sequenc
     """Open the stores of some ranks, let each take part in every task, and say when the last one was done."""
     sys.setswitchinterval(SWITCH_SECONDS)
     threading.stack_size(256 * 1024)
+    stores: list[KVStore] = []
     with ThreadPoolExecutor(len(numbers)) as pool:
         try:
-            stores = [open_store_from_config(config) for _ in numbers]
+            stores.extend(open_store_from_config(config) for _ in numbers)
             pipe.send(monotonic())
             while (task := _hear_of_a_task(pipe)) is not None:
                 begin = threading.Barrier(len(numbers) + 1)

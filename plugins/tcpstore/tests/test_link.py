@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +55,13 @@ class Script:
         for piece in pieces:
             self._connection.sendall(piece)
 
+    def await_taken_by(self, link: Link) -> None:
+        """Wait until all that was said has been read from the link's socket."""
+        deadline = later()
+        while waiting_in(self._connection, termios.TIOCOUTQ) or waiting_in(link._sockets[0], termios.FIONREAD):
+            assert monotonic() < deadline
+            threading.Event().wait(0.001)
+
     def accept(self) -> None:
         self._connection.close()
         self._connection, _ = self._listener.accept()
@@ -87,6 +96,11 @@ def link(script: Script, background: ThreadPoolExecutor) -> Iterator[Link]:
     yield link
     with suppress(Exception):
         link.end(monotonic(), lambda link: None)
+
+
+def waiting_in(connection: socket.socket, queue: int) -> int:
+    """Ask the kernel how many bytes stand in a socket's queue: not acknowledged yet, or not read yet."""
+    return int.from_bytes(fcntl.ioctl(connection, queue, bytes(4)), sys.byteorder)
 
 
 def later() -> float:
@@ -131,7 +145,7 @@ def test_a_reply_that_comes_in_pieces_is_put_together(
     script.take(1 + len(sized(b"/key") + sized(b"?") * 2))
     reply = sized(b"value")
     script.say(reply[:cut])
-    threading.Event().wait(0.1)  # long enough for the first piece to be looked at alone
+    script.await_taken_by(link)
     script.say(reply[cut:])
     assert reading.result(PATIENCE) == b"value"
 

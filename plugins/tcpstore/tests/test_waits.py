@@ -70,6 +70,12 @@ def test_a_read_is_one_request_and_a_write_is_acknowledged_by_one(store: TCPKVSt
     assert torch_store.requests == [("read", 1), ("check", 1), ("check", 1)]
 
 
+def test_a_listing_reads_no_value(store: TCPKVStore, torch_store: Recording) -> None:
+    put(torch_store, "key")
+    assert store.list_keys() == ["key"]
+    assert torch_store.requests == [("check", 1)]  # which sees whether the server speaks
+
+
 def test_a_look_at_one_key_is_one_request(store: TCPKVStore, torch_store: Recording) -> None:
     put(torch_store, "key")
     store.wait_for_key("key", PATIENCE)

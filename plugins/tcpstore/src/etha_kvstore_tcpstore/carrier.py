@@ -41,7 +41,49 @@ class Carrier(Protocol):
     """Makes requests for many threads, one after another, none beyond its deadline."""
 
     def call(self, deadline: float, function: Callable[[TorchStore], Answer]) -> Answer:
-        """Have a function called with the torch store, and give what it returns."""
+        """Have a function called with the torch store when it is this thread's turn.
+
+        Parameters
+        ----------
+        deadline : float
+            How long to wait, on the monotonic clock, in seconds.
+        function : callable
+            Is given the torch store.
+
+        Returns
+        -------
+        object
+            What the function returns.
+
+        Raises
+        ------
+        UnansweredError
+            If the deadline came first.
+        CarrierEndedError
+            If the carrier was ended before or during the call.
+        Exception
+            Whatever the function raises; a `RuntimeError` or an `OSError` where the server is gone.
+        """
 
     def end(self, deadline: float, goodbye: Callable[[TorchStore], Answer]) -> Answer:
-        """End every call that waits with `CarrierEndedError`, make one last call, and let go of the connection."""
+        """End every call that waits with `CarrierEndedError`, make one last call, and let go of the torch store.
+
+        Parameters
+        ----------
+        deadline : float
+            How long that may take, on the monotonic clock, in seconds.
+        goodbye : callable
+            The last call; it is given the torch store.
+
+        Returns
+        -------
+        object
+            What `goodbye` returns.
+
+        Raises
+        ------
+        UnansweredError
+            If the deadline came first.
+        Exception
+            Whatever `goodbye` raises.
+        """

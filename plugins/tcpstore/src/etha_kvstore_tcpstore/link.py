@@ -68,7 +68,7 @@ class Link:
     another's. Where a call is broken off in the middle of a message, the connection is given up and another one opened;
     a server knows nothing of its clients that would be lost with it.
 
-    Its requests are methods like those of a torch store, for the functions that `call` is given.
+    It is a `Carrier`, and the torch store of its calls is itself: its requests are methods like those of one.
 
     Parameters
     ----------
@@ -114,31 +114,6 @@ class Link:
             raise
 
     def call(self, deadline: float, function: Callable[[Link], Answer]) -> Answer:
-        """Have a function called with this link when it is this thread's turn.
-
-        Parameters
-        ----------
-        deadline : float
-            How long its requests may take, on the monotonic clock, in seconds.
-        function : callable
-            Is given this link.
-
-        Returns
-        -------
-        object
-            What the function returns.
-
-        Raises
-        ------
-        UnansweredError
-            If the deadline came first.
-        CarrierEndedError
-            If the link was ended before or during the call.
-        OSError
-            If the server is gone.
-        Exception
-            Whatever the function raises.
-        """
         place = Place()
         try:
             if self._is_ending(function):
@@ -150,27 +125,6 @@ class Link:
             self._turn.give_back(place)
 
     def end(self, deadline: float, goodbye: Callable[[Link], Answer]) -> Answer:
-        """End every call that waits with `CarrierEndedError`, make one last call, and close the connection.
-
-        Parameters
-        ----------
-        deadline : float
-            How long that may take, on the monotonic clock, in seconds.
-        goodbye : callable
-            The last call; it is given this link.
-
-        Returns
-        -------
-        object
-            What `goodbye` returns.
-
-        Raises
-        ------
-        UnansweredError
-            If the deadline came first.
-        Exception
-            Whatever `goodbye` raises.
-        """
         self._goodbye = goodbye
         self._turn.dismiss()
         try:

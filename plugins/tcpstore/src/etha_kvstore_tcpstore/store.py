@@ -153,6 +153,7 @@ class TCPKVStore(SkeletalStore):
         except (UnicodeError, OverflowError) as error:
             raise ConfigError(f"{host!r} is no host: {error}") from error
         except (OSError, RuntimeError) as error:
+            self._server = None  # whoever keeps the error must not keep the port
             failure = "a TCPStore can't be hosted" if self._hosts else "no TCPStore answered in time"
             raise StoreUnavailableError(f"{failure} at {self._where()}: {error}") from error
 
@@ -178,7 +179,7 @@ class TCPKVStore(SkeletalStore):
         return self._ask(deadline, partial(requests.read, key))
 
     def _read_many(self, wanted: Sequence[bytes], deadline: float) -> dict[bytes, bytes]:
-        """Read keys, a round trip each; those that are absent are left out."""
+        """Read keys, `READS_A_TURN` at a time; those that are absent are left out."""
         found: dict[bytes, bytes] = {}
         for begin in range(0, len(wanted), READS_A_TURN):
             turn = partial(requests.read_many, wanted[begin : begin + READS_A_TURN])

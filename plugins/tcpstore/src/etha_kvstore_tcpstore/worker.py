@@ -23,7 +23,9 @@ Answer = TypeVar("Answer")
 
 
 class Worker(Generic[Owned]):
-    """A thread that uses an object for its callers, one after another.
+    """A thread that uses an object for its callers, one after another; a `Carrier`, where that is a torch store.
+
+    A thread that is busy when the worker is ended, and for longer than that waits, is left to itself.
 
     Parameters
     ----------
@@ -51,53 +53,9 @@ class Worker(Generic[Owned]):
         self._thread.start()
 
     def call(self, deadline: float, function: Callable[[Owned], Answer]) -> Answer:
-        """Have a function called with the object, and wait for what it returns.
-
-        Parameters
-        ----------
-        deadline : float
-            How long to wait, on the monotonic clock, in seconds.
-        function : callable
-            Is given the object, on the worker's thread.
-
-        Returns
-        -------
-        object
-            What the function returns.
-
-        Raises
-        ------
-        UnansweredError
-            If the deadline came first.
-        CarrierEndedError
-            If the worker was ended before or during the call.
-        Exception
-            Whatever the function raises.
-        """
         return cast("Answer", self._submit(deadline, function))
 
     def end(self, deadline: float, goodbye: Callable[[Owned], Answer]) -> Answer:
-        """End every waiting call with `CarrierEndedError`, make one last call, and let go of the object.
-
-        Parameters
-        ----------
-        deadline : float
-            How long to wait, on the monotonic clock, in seconds. A thread that is busy for longer is left to itself.
-        goodbye : callable
-            The last call; it is given the object.
-
-        Returns
-        -------
-        object
-            What `goodbye` returns.
-
-        Raises
-        ------
-        UnansweredError
-            If the deadline came first.
-        Exception
-            Whatever `goodbye` raises.
-        """
         self._ended = True
         for request in list(self._waiting):
             request.withdraw()
@@ -106,6 +64,7 @@ class Worker(Generic[Owned]):
             answer = self._submit(deadline, goodbye, last=True)
         finally:
             self._requests.put(None)
+            del self._owned
         self._thread.join(max(0.0, deadline - monotonic()))
         return cast("Answer", answer)
 
