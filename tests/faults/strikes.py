@@ -14,8 +14,14 @@ from traffic import Client, Traffic
 
 __all__ = ["ON_THE_WAY", "STRIKES", "InvalidScheduleError", "Stage", "Strike"]
 
-LOOK_AGAIN = 0.02
+LOOK_AGAIN = 0.04
 """Seconds between two looks at what moves."""
+
+LOOKS_IN_A_ROW = 3
+"""At how many looks bytes must have moved through what is called busy.
+
+A client that connects again, to a member that is back, has a few bytes pass at once and may then send no call there.
+"""
 
 PATIENCE = 20.0
 
@@ -43,14 +49,15 @@ class Stage:
         self.rng = rng
 
     def busy(self) -> list[TcpProxy]:
-        """Find the proxies through which replies are coming, so that a fault there strikes something."""
+        """Find the proxies through which replies keep coming, so that a fault there strikes something."""
         deadline = monotonic() + PATIENCE
+        rows = dict.fromkeys(self.site.proxies, 0)
         while monotonic() < deadline:
-            before = [proxy.passed("replies") for proxy in self.site.proxies]
+            before = {proxy: proxy.passed("replies") for proxy in rows}
             sleep(LOOK_AGAIN)
-            after = [proxy.passed("replies") for proxy in self.site.proxies]
-            if after > before:
-                return [each for each, old, new in zip(self.site.proxies, before, after, strict=True) if new > old]
+            rows = {proxy: row + 1 if proxy.passed("replies") > before[proxy] else 0 for proxy, row in rows.items()}
+            if busy := [proxy for proxy, row in rows.items() if row >= LOOKS_IN_A_ROW]:
+                return busy
         raise InvalidScheduleError(f"there was no traffic through the proxies of {self.site!r}")
 
     @contextmanager
