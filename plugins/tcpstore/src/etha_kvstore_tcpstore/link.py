@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
+from io import BytesIO
 from time import monotonic
 from typing import TypeVar
 
@@ -47,7 +48,7 @@ NEAR = 0.0001
 CHUNK = 4096
 """Bytes that are asked of the socket at once, where no more are known to come."""
 
-PIECE = 65_536
+PIECE = 131_072
 """Bytes that are asked of the socket at once, where more are known to come."""
 
 HUNG_UP = "the server has closed the connection"
@@ -100,6 +101,8 @@ class Link:
         self._owed: deque[SizeOf] = deque()
         """The replies that are still to come."""
         self._received = b""
+        self._piece: memoryview | None = None
+        """Where long replies arrive; it is made for the first."""
         self._is_near = False
         self._sockets: list[socket.socket] = []
         # A link that nobody ended goes with its last user; not at exit, where a forked child would end its parent's.
@@ -264,20 +267,26 @@ class Link:
         return reply[head:size]
 
     def _long_reply(self, begin: bytes, missing: int) -> bytes:
-        """Take the rest of a reply, in pieces that are small enough for the memory of one to serve the next."""
+        """Take the rest of a reply, in pieces.
+
+        They go through memory that is kept. Fresh memory for all of them would be given back to the system and asked
+        for again at each reply, which takes longer than the reply does.
+        """
         connection = self._sockets[0]
-        pieces = [begin]
+        if self._piece is None:
+            self._piece = memoryview(bytearray(PIECE))
+        reply = BytesIO()
+        reply.write(begin)
         try:
             while missing:
-                piece = self._patiently(connection, partial(connection.recv, min(missing, PIECE)))
-                if not piece:
+                size = self._patiently(connection, partial(connection.recv_into, self._piece, min(missing, PIECE)))
+                if not size:
                     raise ConnectionResetError(HUNG_UP)
-                pieces.append(piece)
-                missing -= len(piece)
+                missing -= reply.write(self._piece[:size])
         except (UnansweredError, CarrierEndedError):
             self._give_up()  # the rest would come, and nobody would know it for what it is
             raise
-        return b"".join(pieces)
+        return reply.getvalue()
 
     def _receive(self) -> bytes:
         """Take what has come, or comes next.
