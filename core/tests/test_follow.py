@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from time import monotonic
@@ -259,6 +259,16 @@ def test_the_last_look_reads_all_again_so_that_a_time_out_tells_no_stale_facts(c
     assert clock.now == pytest.approx(START + 5.0)
 
 
+def test_a_deadline_at_which_nobody_is_told_anything_costs_no_reading_of_what_is_settled(clock: Clock) -> None:
+    store = ScriptedStore(clock, lambda key: b"1" if key == PAIR[0] else None)
+    follower = polling(clock, store, BOTH)
+    follower.next(START + 5.0)
+    follower.thorough = False
+    assert follower.next(START + 5.0) == ()
+    assert [at for key, at in store.reads if key == PAIR[0]] == [0.0]
+    assert clock.now == pytest.approx(START + 5.0)
+
+
 # --- trouble ---
 
 
@@ -364,39 +374,6 @@ def test_a_follower_that_was_closed_before_its_first_look_does_not_look() -> Non
 # --- being told ---
 
 
-def test_a_bell_that_rang_wakes_the_next_sleeper_once_however_often_it_was_rung() -> None:
-    bell = Bell()
-    bell.set()
-    bell.set()
-    assert bell.wait(30.0)
-    assert not bell.wait(0.01)
-    bell.set()
-    bell.clear()
-    bell.clear()
-    assert not bell.wait(0.01)
-
-
-def test_a_bell_that_many_threads_ring_at_once_wakes_its_sleeper_each_time() -> None:
-    bell = Bell()
-    ringers, rounds = 4, 500
-    start = threading.Barrier(ringers + 1)
-
-    def ring() -> None:
-        for _ in range(rounds):
-            start.wait(30)
-            bell.set()
-            start.wait(30)
-
-    with ThreadPoolExecutor(ringers) as pool:
-        rung = [pool.submit(ring) for _ in range(ringers)]
-        for _ in range(rounds):
-            bell.clear()
-            start.wait(30)
-            assert bell.wait(30.0)
-            start.wait(30)
-        assert [each.result(30) for each in rung] == [None] * ringers
-
-
 def numbered(number: int) -> Batch:
     return Batch([(KEY, b"%d" % number)])
 
@@ -468,95 +445,6 @@ class LateFed(PushFollower):
 
 def test_what_is_fed_between_the_look_and_the_sleep_wakes_the_sleeper(in_background: InBackground) -> None:
     assert in_background(LateFed().next, math.inf).result(10) == [numbered(1)]
-
-
-class BellOfASleeper(Bell):
-    """A bell that says when its sleeper sleeps, and how often it was rung."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asleep = threading.Semaphore(0)
-        self.rung = 0
-
-    def set(self) -> None:
-        self.rung += 1
-        super().set()
-
-    def wait(self, timeout: float) -> bool:
-        self.asleep.release()
-        return super().wait(timeout)
-
-
-Sleeper = tuple[PushFollower, "Future[Any]", BellOfASleeper]
-
-
-@pytest.fixture
-def sleeper(in_background: InBackground) -> Iterator[Sleeper]:
-    """A follower whose consumer sleeps until three changes have come, its `next` under way, and what it sleeps on."""
-    follower = PushFollower()
-    follower._news = bell = BellOfASleeper()
-    follower.enough = 3
-    waking = in_background(follower.next, math.inf)
-    assert bell.asleep.acquire(timeout=30)
-    yield follower, waking, bell
-    follower.close()
-
-
-def test_a_consumer_sleeps_until_enough_changes_have_come_and_is_given_all_of_them(sleeper: Sleeper) -> None:
-    follower, waking, bell = sleeper
-    batches = [numbered(number) for number in range(3)]
-    for batch in batches:
-        assert bell.rung == 0
-        follower.push(batch)
-    assert waking.result(30) == batches
-    assert bell.rung == 1
-
-
-@pytest.mark.parametrize(
-    "batch", [Batch([(KEY, b"1"), (PAIR[0], b"1")]), Batch([], restart=True)], ids=["of several changes", "restart"]
-)
-def test_a_batch_that_may_change_much_wakes_a_consumer_whatever_is_enough(batch: Batch, sleeper: Sleeper) -> None:
-    follower, waking, _ = sleeper
-    follower.push(numbered(1))
-    follower.push(batch)
-    assert waking.result(30) == [numbered(1), batch]
-
-
-def test_a_failure_wakes_a_consumer_whatever_is_enough_and_comes_after_what_was_fed(sleeper: Sleeper) -> None:
-    follower, waking, _ = sleeper
-    follower.push(numbered(1))
-    follower.fail(AuthenticationError("refused"))
-    assert waking.result(30) == [numbered(1)]
-    with pytest.raises(AuthenticationError):
-        follower.next(math.inf)
-
-
-def test_close_wakes_a_consumer_whatever_is_enough(sleeper: Sleeper) -> None:
-    follower, waking, _ = sleeper
-    follower.push(numbered(1))
-    follower.close()
-    assert isinstance(waking.exception(30), StoreClosedError)
-
-
-class FedAsleep(Bell):
-    """The bell of a follower that is fed one change whenever its consumer has gone to sleep."""
-
-    def __init__(self, follower: PushFollower) -> None:
-        super().__init__()
-        self.follower = follower
-
-    def wait(self, timeout: float) -> bool:
-        self.follower.push(numbered(1))
-        return super().wait(timeout)
-
-
-def test_what_was_fed_and_is_not_enough_comes_at_the_deadline() -> None:
-    follower = PushFollower()
-    follower.enough = 3
-    follower._news = FedAsleep(follower)
-    deadline = monotonic() + 0.05
-    assert list(follower.next(deadline)) == [numbered(1)]
-    assert monotonic() >= deadline
 
 
 @pytest.mark.parametrize("timeout", [math.inf, 30 * 86400.0])

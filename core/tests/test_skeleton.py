@@ -22,7 +22,7 @@ from etha.kvstore.errors import (
     ValueTooLargeError,
     WaitTimeoutError,
 )
-from etha.kvstore.follow import Batch, Bell, Follower, Outage, PollingFollower, PushFollower, Selector
+from etha.kvstore.follow import Batch, Follower, Outage, PollingFollower, PushFollower, Selector
 from etha.kvstore.hookspecs import BackendSpec
 from etha.kvstore.keys import MAX_KEY_BYTES
 from etha.kvstore.patterns import expand
@@ -563,95 +563,6 @@ def test_a_wait_ends_with_the_first_batch_after_which_its_condition_holds() -> N
     feed.push(batch(a=b"0", b=None))
     with FedStore(feed) as store:
         assert store.wait_for_keys("*", 2) == ["a", "b"]
-
-
-class SleepingFeed(PushFollower):
-    """A follower that says when its consumer asks for more, and counts how often it did."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = threading.Semaphore(0)
-        self.turns = 0
-        self.push(batch(restart=True))
-
-    def next(self, deadline: float) -> Sequence[Batch]:
-        self.turns += 1
-        if self.turns > 1:
-            self.asked.release()
-        return super().next(deadline)
-
-
-@pytest.mark.parametrize("together", [False, True], ids=["one by one", "the last two at once"])
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 100])
-def test_a_wait_for_many_keys_ends_with_the_change_that_completes_it_and_is_seldom_woken(
-    count: int, together: bool, in_background: InBackground
-) -> None:
-    feed = SleepingFeed()
-    with FedStore(feed) as store:
-        wait = in_background(store.wait_for_keys, "*", count)
-        assert feed.asked.acquire(timeout=30)
-        singles = count - 2 if together else count
-        for number in range(singles):
-            feed.push(batch(restart=False, **{f"k{number:03}": b"1"}))
-        if together:
-            feed.push(batch(restart=False, **{f"k{number:03}": b"1" for number in range(max(0, singles), count)}))
-        assert wait.result(30) == [f"k{number:03}" for number in range(count)]
-    assert feed.turns <= 2 + count.bit_length() * 2
-
-
-@pytest.mark.parametrize("count", [2, 3, 5, 50])
-def test_a_wait_whose_keys_come_and_go_ends_when_all_are_there(count: int, in_background: InBackground) -> None:
-    feed = SleepingFeed()
-    with FedStore(feed) as store:
-        wait = in_background(store.wait_for_keys, "*", count)
-        assert feed.asked.acquire(timeout=30)
-        for value in (b"1", b"0", b"1", None):  # never the last of them
-            for number in range(count - 1):
-                feed.push(batch(restart=False, **{f"k{number:03}": value}))
-        for number in reversed(range(count)):
-            feed.push(batch(restart=False, **{f"k{number:03}": b"1"}))
-        assert wait.result(30) == [f"k{number:03}" for number in range(count)]
-
-
-class FedAsleep(Bell):
-    """The bell of a follower that is fed two changes when its consumer goes to sleep."""
-
-    def __init__(self, feed: PushFollower) -> None:
-        super().__init__()
-        self.feed = feed
-
-    def wait(self, timeout: float) -> bool:
-        self.feed.push(batch(a=b"1"))
-        self.feed.push(batch(b=b"0"))
-        return super().wait(timeout)
-
-
-def test_a_wait_that_times_out_tells_all_that_was_fed_although_it_was_not_woken_for_it() -> None:
-    feed = SleepingFeed()
-    feed._news = FedAsleep(feed)
-    with FedStore(feed) as store, pytest.raises(WaitTimeoutError) as caught:
-        store.wait_for_keys("*", 100, timeout=0.05, candidate_keys=["a", "b", "c"])
-    assert (caught.value.matched, caught.value.mismatched, caught.value.missing) == (["a"], {"b": b"0"}, ["c"])
-
-
-def test_close_ends_a_wait_that_is_not_to_be_woken_yet(in_background: InBackground) -> None:
-    feed = SleepingFeed()
-    store = FedStore(feed)
-    wait = in_background(store.wait_for_keys, "*", 100)
-    assert feed.asked.acquire(timeout=30)
-    feed.push(batch(a=b"1"))
-    store.close()
-    assert isinstance(wait.exception(30), StoreClosedError)
-
-
-def test_a_restart_of_the_state_can_end_a_wait_that_is_not_to_be_woken_yet(in_background: InBackground) -> None:
-    feed = SleepingFeed()
-    with FedStore(feed) as store:
-        wait = in_background(store.wait_for_keys, "*", 4)
-        assert feed.asked.acquire(timeout=30)
-        feed.push(batch(a=b"1"))
-        feed.push(batch(restart=True, b=b"1", c=b"1", d=b"1", e=b"1"))
-        assert wait.result(30) == ["b", "c", "d", "e"]
 
 
 def test_listed_keys_come_from_what_is_enumerated_where_a_backend_has_nothing_better(listing: ListingStore) -> None:

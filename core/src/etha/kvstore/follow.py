@@ -122,10 +122,14 @@ class Follower(ABC):
     enough : int
         So many changes, of one key each, are worth waking the consumer for: with fewer it can't have what it waits for.
         The consumer sets this before it calls `next`. A follower may wake it for less, and one that polls does.
+    thorough : bool
+        Whether somebody will be told what there is at the deadline, so that it is worth a look then. The consumer sets
+        this likewise.
     """
 
     outage: Outage | None = None
     enough: int = 1
+    thorough: bool = True
 
     @abstractmethod
     def next(self, deadline: float) -> Sequence[Batch]:
@@ -275,7 +279,7 @@ class PollingFollower(Follower):
             by = max(deadline, now + LOOK_GRACE) if self._tried else first_look_by(deadline, self._store.timeout)
             self._tried = True
             try:
-                changes = self._look(by, thorough=final)
+                changes = self._look(by, thorough=final and self.thorough)
             except self._ridden_out as error:  # a silent server may speak again, and the deadline is the wait's own
                 self.outage = self.outage or Outage(now, error)
                 if final or monotonic() >= deadline:
@@ -312,7 +316,7 @@ class PollingFollower(Follower):
         deadline : float
             By when to have looked.
         thorough : bool
-            Whether this is the last look, whose facts a time-out will report.
+            Whether somebody will be told what there is.
         """
         selector = self._selector
         if selector.pattern.is_literal:

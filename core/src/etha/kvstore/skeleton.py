@@ -325,6 +325,7 @@ class SkeletalStore(KVStore):
         try:
             while True:
                 follower.enough = tally.enough
+                follower.thorough = deadline <= report or log.isEnabledFor(logging.INFO)
                 for batch in follower.next(min(deadline, report)):
                     if tally.apply(batch):
                         return tally

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import queue
+import random
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -38,6 +39,9 @@ log = logging.getLogger("etha.kvstore")
 
 CHECK_SECONDS = 10.0
 """How often a store that waits reads again, as the last resort against a stream that has fallen silent."""
+
+SPREAD = 0.25
+"""By what share of that a store may be later, so that thousands that began to wait together do not ask together."""
 
 
 class _InterruptedError(KVStoreError):
@@ -126,7 +130,7 @@ class EtcdFollower(PushFollower):
                 self._recover(interruption, deadline)
                 continue
             if monotonic() >= deadline:
-                if not self._endless and self.outage in (None, self._silence):
+                if self.thorough and not self._endless and self.outage in (None, self._silence):
                     self._see_whether_it_answers()
                 return batches
             if batches:
@@ -287,6 +291,7 @@ class WatchStream:
         self._asked: dict[int, None] = {}
         """The watches that the open stream was asked for and has not answered, in the order of the requests."""
         self._last_read = monotonic()
+        self._lateness = random.uniform(0.0, SPREAD)  # noqa: S311 (no secret)
 
     def add(self, follower: EtcdFollower) -> None:
         """Watch for a follower, from its next revision on."""
@@ -321,7 +326,7 @@ class WatchStream:
 
     def next_check(self) -> float:
         """Say when the store's next check is due, on the monotonic clock."""
-        return self._last_read + CHECK_SECONDS
+        return self._last_read + CHECK_SECONDS * (1.0 + self._lateness)
 
     def claim_check(self) -> bool:
         """Take the check that is due upon the caller; only one of all waits gets to."""
