@@ -18,7 +18,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 # The benchmark's peers have an environment of their own, so that nothing of theirs is found by the tests.
 BENCH := .venv-bench
-bench bench-quick: VENV := $(BENCH)
+bench bench-quick bench-scale: VENV := $(BENCH)
 
 APT := apt-get -q -o Dir::State::Lists=apt/lists -o Dir::Cache=apt -o Debug::NoLocking=1
 # What a shell or a user's pip configuration may say must not bring anything in from outside .venv, or put it there.
@@ -41,7 +41,7 @@ leaving_nothing = run="$$$$"; KVSTORE_TEST_RUN=$$run $(1) || { echo "make $@: th
 INSTALL_FAILED := pip could not install it
 INSTALL_NEXT := check the network and what pip says above, then run the same command again; to start over, make clean.
 
-.PHONY: help demo test soak mutants bench bench-quick lint format clean check-backend check-python
+.PHONY: help demo test soak mutants bench bench-quick bench-scale lint format clean check-backend check-python
 
 help:
 	@echo "make demo      run the demo on a real backend: BACKEND=memory (the default), tcpstore or etcd"
@@ -50,6 +50,7 @@ help:
 	@echo "make mutants   put known bugs of such clients back, one at a time, and see the tests catch them"
 	@echo "make bench     time the stores beside their peers on real servers, in $(BENCH), and write benchmarks/results"
 	@echo "make bench-quick  the same with fewer rounds, and written to benchmarks/results/quick; ARGS='--only etcd' runs a part"
+	@echo "make bench-scale  time the meeting of up to 2,048 ranks, and waits beside 100,000 keys of other jobs"
 	@echo "make lint      the checks of make test without the tests"
 	@echo "make format    format the code, and mend what ruff can mend"
 	@echo "make clean     remove .venv, $(BENCH) and all caches"
@@ -76,6 +77,9 @@ mutants: check-python $(STAMPS)/test $(STAMPS)/debian-etcd
 
 bench bench-quick: check-python $(BENCH)/stamps/bench
 	@$(call leaving_nothing,$(BIN)/python benchmarks/bench.py $(if $(filter bench-quick,$@),--quick) $(ARGS),run one group alone with: $(BIN)/python benchmarks/bench.py --only GROUP)
+
+bench-scale: check-python $(BENCH)/stamps/bench
+	@$(call leaving_nothing,$(BIN)/python benchmarks/scale.py $(ARGS),see that it works at all with: make bench-scale ARGS=--quick)
 
 # Another etcd for the tests that crash servers: 3.5.1, which pip brings, can lose data then. Debian's package is unpacked,
 # not installed; where it can't be had, these tests run on the other one, and a failure names the version.
