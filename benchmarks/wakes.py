@@ -38,7 +38,10 @@ SHARE, GRACE = 0.02, 0.0015
 """How late a wait on TCPStore may be: this share of the time waited, and so many seconds."""
 
 LENGTHS = {0.005: 60, 0.02: 60, 0.05: 40, 0.1: 30, 0.2: 20, 0.5: 12, 1.0: 6, 2.0: 5, 3.0: 5}
-"""How long waits on TCPStore last, in seconds, and how many of each a full run has; a quick one has a twelfth of them, and none of the longest."""
+"""How long waits on TCPStore last, in seconds, and how many of each a full run has.
+
+A quick one has a twelfth of them, and none of the longest.
+"""
 
 LONGEST_RAW = 0.1
 """Seconds: beyond this torch's own wait, which is no later for having waited, is not measured again."""
