@@ -87,6 +87,7 @@ class ListingStore(ScriptedStore):
     )
 
     def _enumerate(self, prefix: bytes, deadline: float) -> Iterable[tuple[bytes, bytes]]:
+        self.deadlines.append(deadline)
         found = [(key, self.answer(key)) for key in (*PAIR, KEY)]
         return [(key, value) for key, value in found if value is not None and key.startswith(prefix)]
 
@@ -193,6 +194,13 @@ def test_the_first_answer_is_the_state_and_each_later_one_what_differs(clock: Cl
 def test_a_listing_is_narrowed_to_what_matches(clock: Clock) -> None:
     follower = polling(clock, ListingStore(clock, lambda key: b"1"), Selector(Pattern(b"n/*/b"), expected=1))
     assert follower.next(START + 1.0) == (Batch([(PAIR[1], b"1")], restart=True),)
+
+
+@pytest.mark.parametrize("kind", [ScriptedStore, ListingStore])
+def test_no_look_of_a_long_wait_outlasts_the_operation_timeout(kind: type[ScriptedStore], clock: Clock) -> None:
+    store = kind(clock, absent)
+    polling(clock, store, Selector(Pattern(b"n/c/*"), PAIR, 2, b"1")).next(START + 3600.0)
+    assert set(store.deadlines) == {START + store.timeout}
 
 
 def test_the_first_look_happens_also_after_the_deadline_and_has_the_operation_timeout(clock: Clock) -> None:

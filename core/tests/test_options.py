@@ -96,6 +96,16 @@ def test_a_secret_of_the_wrong_type_is_not_shown() -> None:
     assert "271828" not in str(caught.value)
 
 
+@pytest.mark.parametrize("options", [{}, {"path": None}, {"path": ""}])
+def test_an_option_without_which_no_store_opens_is_asked_for_with_what_it_means(options: dict[str, object]) -> None:
+    needing = BackendSpec(
+        "shelf", "shelf:Store", "a file", 1, options=(Option("path", str, help="the file", required=True),)
+    )
+    with pytest.raises(ConfigError, match=r"backend 'shelf' needs the option 'path': the file"):
+        check_options(needing, options)
+    assert check_options(needing, {"path": "x"}) == {"path": "x"}
+
+
 def test_an_unknown_option_is_refused_with_the_backend_and_the_nearest_known_one() -> None:
     with pytest.raises(ConfigError, match=r"backend 'shelf' has no option 'timeuot'; did you mean 'timeout'\?"):
         check_options(SPEC, {"timeuot": 5})

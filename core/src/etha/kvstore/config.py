@@ -1,8 +1,7 @@
 """Open a store from a configuration: a mapping, a TOML file, a URL, or the environment variable `ETHA_KVSTORE_URL`.
 
 ``${NAME}`` in any string of a configuration, but not of the keyword overrides, is the environment's, so that a
-namespace such as ``job-${TORCHELASTIC_RUN_ID}-${TORCHELASTIC_RESTART_COUNT}`` keeps a restarted attempt out of the last
-one's keys.
+namespace such as ``job-${SLURM_JOB_ID}-${ATTEMPT}`` keeps a restarted attempt out of the last one's keys.
 ``$${NAME}`` is a literal ``${NAME}``.
 """
 

@@ -337,8 +337,8 @@ class PollingFollower(Follower):
         return {key: value for key, value in found if value is not None}
 
     def _enumerate(self, deadline: float) -> dict[bytes, bytes]:
-        pattern = self._selector.pattern
-        found = self._store._enumerate(pattern.literal_prefix, deadline)
+        pattern, store = self._selector.pattern, self._store
+        found = store._enumerate(pattern.literal_prefix, min(deadline, monotonic() + store.timeout))
         return {key: value for key, value in found if pattern.matches(key)}
 
     def _read_candidates(self, deadline: float, thorough: bool) -> dict[bytes, bytes]:

@@ -83,6 +83,8 @@ class Option:
         One line: what it means, and in which unit.
     secret : bool
         Whether its value must never be shown.
+    required : bool
+        Whether a store can't be opened without it; the store class then gives the keyword no default.
 
     Examples
     --------
@@ -95,6 +97,7 @@ class Option:
     default: object = None
     help: str = ""
     secret: bool = False
+    required: bool = False
 
     def __post_init__(self) -> None:
         if self.type not in (str, int, float, bool, list, object):
@@ -125,7 +128,7 @@ class BackendSpec:
     diagnose : str, optional
         A function, as ``"package.module:function"``, that knows what only this backend can know. It takes the
         options as a mapping and returns an iterable of ``(level, message)``, `level` being ``"good"``,
-        ``"doubtful"`` or ``"bad"``.
+        ``"doubtful"`` or ``"bad"``. A message that is not good says after ``" -> "`` what to do next.
 
     Raises
     ------

@@ -31,7 +31,8 @@ def check_options(spec: BackendSpec, options: Mapping[str, object]) -> dict[str,
     Raises
     ------
     ConfigError
-        If the backend has no such option, or the value is not of its type. A secret is never shown.
+        If the backend has no such option, or needs one that is not given, or a value is not of its option's type. A
+        secret is never shown.
 
     Examples
     --------
@@ -43,6 +44,9 @@ def check_options(spec: BackendSpec, options: Mapping[str, object]) -> dict[str,
     for name in options:
         if name not in known:
             raise unknown_name(name, known, f"backend {spec.name!r} has no option")
+    for option in spec.options:
+        if option.required and options.get(option.name) in (None, ""):
+            raise ConfigError(f"backend {spec.name!r} needs the option {option.name!r}: {option.help}")
     return {name: _checked(value, known[name], spec) for name, value in options.items() if value is not None}
 
 

@@ -50,9 +50,10 @@ class SkeletalStore(KVStore):
     do better: `_enumerate` (capabilities ``list_keys``, ``waits_by_pattern``), `_list`, `_follow` (``watch``),
     `_exists`, `_encode` and `_decode`, `_release`, `_where`.
 
-    Each of them is given full keys that are checked, and a deadline on the monotonic clock within which it must
-    answer or raise an error of `etha.kvstore.errors`. Each may be called from many threads at once. A `_read` that is
-    under way on a silent server when the store is closed ends soon with `StoreClosedError`, since a wait may be in it.
+    Each of them is given full keys that are checked, and a deadline on the monotonic clock, never further away than the
+    operation timeout, within which it must answer or raise an error of `etha.kvstore.errors`. Each may be called from
+    many threads at once. A `_read` that is under way on a silent server when the store is closed ends soon with
+    `StoreClosedError`, since a wait may be in it.
 
     Parameters
     ----------
@@ -142,7 +143,10 @@ class SkeletalStore(KVStore):
         return stored
 
     def _release(self, cleanup: bool, deadline: float) -> None:
-        """Let go of the connection. Called once, after every wait was told; a server that is away is logged."""
+        """Let go of the connection. Called once, after every wait was told; a server that is away is logged.
+
+        Calls of other threads may still be under way, or be about to begin: end them with `StoreClosedError`.
+        """
 
     def _where(self) -> str:
         """Say where the store is connected, without secrets."""
