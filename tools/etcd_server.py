@@ -323,7 +323,11 @@ def main(command: Sequence[str]) -> int:
     try:
         with EtcdServer() as server:
             print(f"etcd serves at {server.endpoint}", flush=True)
-            return subprocess.run(command, check=False, env=os.environ | {"ETCD_ENDPOINT": server.endpoint}).returncode
+            with subprocess.Popen(command, env=os.environ | {"ETCD_ENDPOINT": server.endpoint}) as running:
+                while True:
+                    # Ctrl-C reaches the command too, and ends it as that sees fit; the server is there until then.
+                    with suppress(KeyboardInterrupt):
+                        return running.wait()
     except (FileNotFoundError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 3

@@ -6,13 +6,12 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 
+from authority import Authority, Pair
 from etcd_server import EtcdServer, crash_etcd, find_etcd
 from etha.kvstore import open_store as open_by_name
 from etha.kvstore.errors import AuthenticationError, ConfigError, StoreUnavailableError
@@ -24,36 +23,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.security, pytest.mark.xdist_group("etcd-tls")]
 
 CANARY = "canary-31415"
-
-
-class Pair(NamedTuple):
-    """Paths of a certificate and of its key."""
-
-    certificate: str
-    key: str
-
-    @property
-    def as_client(self) -> dict[str, str]:
-        return {"cert_cert": self.certificate, "cert_key": self.key}
-
-
-class Authority:
-    """An authority whose certificates are files."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._authority = trustme.CA()
-        self.ca = str(directory / "ca.pem")
-        self._authority.cert_pem.write_to_path(self.ca)
-
-    def issue(self, stem: str, identity: str, *, expired: bool = False) -> Pair:
-        """Write a certificate for a host or a person; one that has expired yesterday, where that is asked for."""
-        until = datetime.now(timezone.utc) - timedelta(days=1) if expired else None
-        issued = self._authority.issue_cert(identity, not_after=until)
-        pair = Pair(str(self._directory / f"{stem}.pem"), str(self._directory / f"{stem}.key"))
-        issued.cert_chain_pems[0].write_to_path(pair.certificate)
-        issued.private_key_pem.write_to_path(pair.key)
-        return pair
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +93,7 @@ def test_a_server_with_another_name_is_refused_at_once(authority: Authority, ope
 
 def test_a_server_whose_certificate_has_expired_is_refused_at_once(authority: Authority, open_store: OpenStore) -> None:
     with (
-        serving(authority.issue("expired", "127.0.0.1", expired=True)) as server,
+        serving(authority.issue("expired", "127.0.0.1", ends=-1.0)) as server,
         pytest.raises(AuthenticationError, match=rf"{server.endpoint}.*expired.*check the certificates"),
     ):
         open_store(server.endpoint, ca_cert=authority.ca)
@@ -174,7 +143,7 @@ def test_mutual_tls_refuses_at_once_a_client_with_the_wrong_certificate(
 ) -> None:
     caplog.set_level(0)
     pairs = {
-        "an expired": authority.issue("late-client", "rank-0@example.org", expired=True),
+        "an expired": authority.issue("late-client", "rank-0@example.org", ends=-1.0),
         "another authority's": stranger.issue("client", "rank-0@example.org"),
     }
     shows = pairs[who].as_client if who in pairs else {}

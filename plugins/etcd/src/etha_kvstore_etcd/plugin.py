@@ -29,6 +29,7 @@ SPEC = BackendSpec(
         Option("client", object, help="an etcd3 client, whose channel is used; instead of all the above but timeouts"),
     ),
     capabilities=frozenset({"list_keys", "watch", "waits_by_pattern", "cleanup", "outlives_server"}),
+    diagnose="etha_kvstore_etcd.diagnose:diagnose",
 )
 
 

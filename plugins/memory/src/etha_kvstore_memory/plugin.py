@@ -16,6 +16,7 @@ SPEC = BackendSpec(
         Option("timeout", float, default=10.0, help="operation timeout in seconds; nothing here ever takes so long"),
     ),
     capabilities=frozenset({"list_keys", "watch", "waits_by_pattern"}),
+    diagnose="etha_kvstore_memory.diagnose:diagnose",
 )
 
 

@@ -58,6 +58,7 @@ SPEC = BackendSpec(
         Option("store", object, help="a torch.distributed.Store to use; instead of host, port and is_master"),
     ),
     capabilities=capabilities_with(_installed_torch()),
+    diagnose="etha_kvstore_tcpstore.diagnose:diagnose",
 )
 
 
