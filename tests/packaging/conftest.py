@@ -25,6 +25,7 @@ FOLDERS = {
     "etha-kvstore-tcpstore": CHECKOUT / "plugins/tcpstore",
     "etha-kvstore-etcd": CHECKOUT / "plugins/etcd",
     "etha-kvstore-testkit": CHECKOUT / "addons/testkit",
+    "etha-kvstore-cli": CHECKOUT / "addons/cli",
 }
 
 OPEN = """

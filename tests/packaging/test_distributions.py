@@ -49,6 +49,11 @@ DISTRIBUTIONS = {
         requires={"etha-kvstore", "hypothesis", "pytest"},
         entry_points={"[pytest11]", "etha_kvstore_testkit.plugin = etha_kvstore_testkit.plugin"},
     ),
+    "etha-kvstore-cli": Expected(
+        package="etha_kvstore_cli",
+        requires={"etha-kvstore", "importlib-metadata", "rich", "typer"},
+        entry_points={"[console_scripts]", "etha-kv = etha_kvstore_cli.__main__:main"},
+    ),
 }
 
 each_distribution = pytest.mark.parametrize("distribution", DISTRIBUTIONS)
