@@ -14,7 +14,6 @@ WITHOUT_TORCH = [
     "plugins/memory",
     "plugins/etcd[etcd3]",
     "addons/testkit",
-    "addons/cli",
     "examples/etha-kvstore-sqlite",
 ]
 PYTEST = ("python", "-m", "pytest", "-n", "2", "--dist", "loadgroup")
@@ -27,7 +26,7 @@ nox.options.sessions = ["tests"]
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run every test of every distribution, and those of tests/."""
-    _install(session, *WITHOUT_TORCH, "plugins/tcpstore")
+    _install(session, *WITHOUT_TORCH, "addons/cli", "plugins/tcpstore")
     session.run(*PYTEST, *session.posargs)
 
 

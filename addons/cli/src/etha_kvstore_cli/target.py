@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from etha.kvstore import KVStore, config, open_store
-from etha.kvstore.config import ENVIRONMENT_VARIABLE
+from etha.kvstore import KVStore, open_store
+from etha.kvstore.config import ENVIRONMENT_VARIABLE, Configuration, read_config
 from etha.kvstore.errors import ConfigError
 from etha.kvstore.registry import find_backend
 from etha_kvstore_cli.apart import closing
 
-__all__ = ["NONE_NAMED", "Settings", "Target", "UsageError", "choose_target"]
+__all__ = ["NONE_NAMED", "Target", "UsageError", "choose_target"]
 
 EXAMPLE = "etcd://127.0.0.1:2379/job-42/trainer"
 
@@ -25,24 +25,6 @@ ONE_PROCESS = "memory"
 
 class UsageError(Exception):
     """The options of a command contradict each other, or something is missing among them."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a target comes to, its configuration read and its environment variables put in.
-
-    Attributes
-    ----------
-    backend, namespace, component : str
-        As `etha.kvstore.open_store`.
-    options : dict
-        The options of the backend as they were given, not yet checked. There may be a password among them.
-    """
-
-    backend: str
-    namespace: str
-    component: str
-    options: dict[str, object] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -60,12 +42,12 @@ class Target:
     source: Mapping[str, Any] | str | Path | None = field(default=None, repr=False)
     component: str | None = None
 
-    def settings(self) -> Settings:
+    def settings(self) -> Configuration:
         """Read the configuration.
 
         Returns
         -------
-        Settings
+        Configuration
             Backend, namespace, component and options.
 
         Raises
@@ -73,32 +55,7 @@ class Target:
         ConfigError
             If it can't be read, or is incomplete.
         """
-        source = self.source
-        if source is None:
-            source = os.environ.get(ENVIRONMENT_VARIABLE, "")
-            if "://" not in source:
-                raise ConfigError(f"{ENVIRONMENT_VARIABLE} is not a URL; one looks like {EXAMPLE}")
-        if isinstance(source, Mapping):
-            read = config._from_mapping(source)
-        elif isinstance(source, Path):
-            read = config._from_toml(source)
-        else:
-            read = config._from_url(source)
-        if self.component is not None:
-            read["component"] = self.component
-        for name in ("backend", "namespace", "component"):
-            if not isinstance(read.get(name), str):
-                raise ConfigError(f"{self.origin} names no {name}")
-        return Settings(**cast("dict[str, Any]", read))
-
-    @property
-    def origin(self) -> str:
-        """Where the configuration stands, as a person would say it."""
-        if self.source is None:
-            return ENVIRONMENT_VARIABLE
-        if isinstance(self.source, Path):
-            return str(self.source)
-        return "the URL" if isinstance(self.source, str) else "the command line"
+        return read_config(self.source, **({} if self.component is None else {"component": self.component}))
 
     def open(self, patience: float | None = None) -> KVStore:
         """Open the store.

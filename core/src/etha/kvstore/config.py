@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote
@@ -26,13 +27,31 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["ENVIRONMENT_VARIABLE", "open_store_from_config"]
+__all__ = ["ENVIRONMENT_VARIABLE", "Configuration", "open_store_from_config", "read_config"]
 
 ENVIRONMENT_VARIABLE = "ETHA_KVSTORE_URL"
 
 _FIELDS = ("backend", "namespace", "component", "options")
 _URL = re.compile(r"([A-Za-z][\w+.-]*)://([^/?#]*)(?:/+([^/?#@]+))?(?:/+([^/?#@]+))?/*(?:\?([^#@]*))?")
 _VARIABLE = re.compile(r"(\$?)\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a configuration comes to: its parts put together, and the environment's values in them.
+
+    Attributes
+    ----------
+    backend, namespace, component : str
+        As `etha.kvstore.open_store`.
+    options : dict
+        The options of the backend as they were given, not yet checked. There may be a password among them.
+    """
+
+    backend: str
+    namespace: str
+    component: str
+    options: dict[str, object] = field(repr=False)
 
 
 def open_store_from_config(
@@ -67,6 +86,33 @@ def open_store_from_config(
     ...     store.component
     'inference'
     """
+    found = read_config(source, **overrides)
+    return open_store(found.backend, namespace=found.namespace, component=found.component, **found.options)
+
+
+def read_config(source: Mapping[str, Any] | str | os.PathLike[str] | None = None, **overrides: object) -> Configuration:
+    """Read a configuration without opening the store, for a tool that wants to say something of it.
+
+    Parameters
+    ----------
+    source, **overrides
+        As `open_store_from_config`.
+
+    Returns
+    -------
+    Configuration
+        Backend, namespace, component and options.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is incomplete or contradicts itself.
+
+    Examples
+    --------
+    >>> read_config("memory:///job-42/trainer", component="inference")
+    Configuration(backend='memory', namespace='job-42', component='inference')
+    """
     if source is None:
         source = os.environ.get(ENVIRONMENT_VARIABLE)
         if not source:
@@ -91,15 +137,14 @@ def open_store_from_config(
     options = cast("dict[str, object]", read.pop("options", {}))
     for name, value in overrides.items():
         (read if name in ("backend", "namespace", "component") else options)[name] = value
-    for field in ("backend", "namespace", "component"):
-        if field in options:
-            raise ConfigError(f"{field!r} stands among the options in {origin}; it is a key of its own beside them")
-        if field not in read:
-            raise ConfigError(f"{origin} names no {field}")
-        if not isinstance(read[field], str):
-            raise ConfigError(f"{field!r} in {origin} is a str, not {type(read[field]).__name__}")
-    backend, namespace, component = (cast("str", read[field]) for field in ("backend", "namespace", "component"))
-    return open_store(backend, namespace=namespace, component=component, **options)
+    for part in ("backend", "namespace", "component"):
+        if part in options:
+            raise ConfigError(f"{part!r} stands among the options in {origin}; it is a key of its own beside them")
+        if part not in read:
+            raise ConfigError(f"{origin} names no {part}")
+        if not isinstance(read[part], str):
+            raise ConfigError(f"{part!r} in {origin} is a str, not {type(read[part]).__name__}")
+    return Configuration(**cast("dict[str, Any]", read), options=options)
 
 
 def _from_mapping(source: Mapping[str, Any]) -> dict[str, object]:
@@ -136,9 +181,9 @@ def _from_url(url: str) -> dict[str, object]:
         raise ConfigError("a store's URL is backend://[user:password@]hosts/namespace/component[?option=value]")
     backend, netloc, namespace, component, query = match.groups()
     read: dict[str, object] = {"backend": backend}
-    for field, part in (("namespace", namespace), ("component", component)):
+    for name, part in (("namespace", namespace), ("component", component)):
         if part:
-            read[field] = _expanded(unquote(part))
+            read[name] = _expanded(unquote(part))
     login, _, hosts = netloc.rpartition("@")
     given: list[tuple[str, object]] = []
     if login:

@@ -306,7 +306,7 @@ class WatchStream:
                 self._thread = threading.Thread(target=self._run, name="etha-kvstore-etcd-watch", daemon=True)
                 try:
                     self._thread.start()
-                except RuntimeError:  # no more threads can be had: the next wait tries again
+                except BaseException:  # no more threads can be had, or Ctrl-C: the next wait starts another one
                     self._thread = None
                     raise
             elif self._opened_with is not self._connection.metadata:
@@ -360,6 +360,8 @@ class WatchStream:
         backoff = Backoff(self._connection.closed)
         while True:
             with self._lock:
+                if self._thread is not threading.current_thread():
+                    return  # Ctrl-C came while it was started, and nobody knows of it
                 if not self._followers or self._connection.closed.is_set():
                     self._thread = self._outage = None
                     return
