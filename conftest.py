@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Generator
 from functools import cache
@@ -19,6 +20,10 @@ LIBRARIES = ("grpcio", "protobuf", "torch")
 
 # torch asks for the name of each peer; a name server that drops a question would hold a test up for five seconds.
 os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:1")
+
+# A shell has its background jobs ignore Ctrl-C, and all that they start; the tests of Ctrl-C would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @cache

@@ -58,8 +58,9 @@ def etcd_version(binary: Path | None = None) -> str:
 
 def free_port() -> int:
     """Find a loopback port that nobody listens on now, below those that the kernel gives to outgoing connections."""
+    chance = random.SystemRandom()  # the common one is seeded alike in every process of a test run
     while True:
-        port = random.randrange(15_000, 32_000)
+        port = chance.randrange(15_000, 32_000)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
@@ -304,9 +305,11 @@ class EtcdCluster:
             member.await_health()
 
     def __enter__(self) -> EtcdCluster:
-        for member in self.members:
-            self._running.push(member.__exit__)
-        self.start()
+        with ExitStack() as starting:
+            for member in self.members:
+                starting.push(member.__exit__)
+            self.start()
+            self._running = starting.pop_all()
         return self
 
     def __exit__(
