@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from etcd_server import EtcdServer
-from etha.kvstore import Change
+from etha.kvstore import Change, skeleton
 from etha.kvstore.errors import AuthenticationError, WaitTimeoutError
 from etha.kvstore.follow import Batch, Selector
 from etha_kvstore_etcd import ranges, watching
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
-from etha_kvstore_etcd.watching import EtcdFollower
+from etha_kvstore_etcd.watching import CHECK_SECONDS, SPREAD, EtcdFollower, WatchStream
 from laboratory import Users
 from tcp_proxy import TcpProxy
 
@@ -408,6 +408,32 @@ def test_a_wait_starts_a_stream_although_an_earlier_one_could_not(
         wait = pool.submit(store.wait_for_key, "key", 30)
         writer.set("key", "1")
         assert wait.result(30) == b"1"
+
+
+def test_stores_that_began_to_wait_together_do_not_check_together() -> None:
+    nobody: Any = None
+    due = [WatchStream(nobody).next_check() - monotonic() for _ in range(100)]
+    assert min(due) > CHECK_SECONDS - 1.0
+    assert max(due) <= CHECK_SECONDS * (1.0 + SPREAD)
+    assert max(due) - min(due) > 1.0
+
+
+@pytest.mark.parametrize(("level", "asked"), [("INFO", 4), ("WARNING", 1)])
+def test_a_wait_that_goes_on_asks_whether_etcd_answers_only_where_somebody_is_told(
+    level: str,
+    asked: int,
+    etcd: EtcdServer,
+    open_store: OpenStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(skeleton, "FIRST_REPORT", 0.2)  # then at 0.4 and 0.8 s, and the end at 1.2 s
+    looks: list[None] = []
+    look = EtcdFollower._see_whether_it_answers
+    monkeypatch.setattr(EtcdFollower, "_see_whether_it_answers", lambda follower: looks.append(look(follower)))
+    with caplog.at_level(level, "etha.kvstore"), pytest.raises(WaitTimeoutError):
+        open_store(etcd.endpoint).wait_for_key("key", timeout=1.2)
+    assert len(looks) == asked
 
 
 @pytest.mark.parametrize("is_running", [False, True])

@@ -24,11 +24,7 @@ from etha_kvstore_cli.target import UsageError
 __all__ = [
     "BUG",
     "EXIT_CODES",
-    "INTERRUPTED",
     "NOT_FOUND",
-    "PIPE_CLOSED",
-    "UNAVAILABLE",
-    "USAGE",
     "NotFoundError",
     "exit_code",
     "instead",
@@ -38,8 +34,6 @@ NOT_FOUND = 1
 USAGE = 2
 UNAVAILABLE = 3
 BUG = 70
-INTERRUPTED = 130
-PIPE_CLOSED = 141
 
 EXIT_CODES = (
     "Exit codes: 0 found or done; 1 not found, or timed out; 2 a mistake in the command or its configuration; "

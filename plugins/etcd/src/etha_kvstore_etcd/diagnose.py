@@ -42,7 +42,7 @@ PROBE_KEY = b"etha-kvstore:probe"
 DEFAULT_QUOTA = 2 * 1024**3
 """What ``--quota-backend-bytes`` is where it is not given; servers before 3.6 don't tell."""
 
-DEFAULT_REQUEST_BYTES = 1_572_864
+DEFAULT_REQUEST_BYTES = next(option.default for option in SPEC.options if option.name == "max_request_bytes")
 GRPC_OVERHEAD = 512 * 1024
 """What a server's gRPC takes beyond its ``--max-request-bytes``."""
 
