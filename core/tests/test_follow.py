@@ -451,10 +451,18 @@ class LateFed(PushFollower):
         return taken
 
 
+@pytest.fixture
+def sleeping_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nothing but news wake a follower."""
+    monkeypatch.setattr(follow, "LONGEST_SLEEP", 3600.0)
+
+
+@pytest.mark.usefixtures("sleeping_long")
 def test_what_is_fed_between_the_look_and_the_sleep_wakes_the_sleeper(in_background: InBackground) -> None:
     assert in_background(LateFed().next, math.inf).result(10) == [numbered(1)]
 
 
+@pytest.mark.usefixtures("sleeping_long")
 @pytest.mark.parametrize("timeout", [math.inf, 30 * 86400.0])
 @pytest.mark.parametrize("end", ["push", "fail", "close"])
 def test_an_endless_wait_is_woken_by_whatever_happens(timeout: float, end: str, in_background: InBackground) -> None:

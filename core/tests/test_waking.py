@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,6 +38,29 @@ def test_a_bell_that_rang_wakes_the_next_sleeper_once_however_often_it_was_rung(
     bell.clear()
     bell.clear()
     assert not bell.wait(0.01)
+
+
+def test_a_signal_that_does_not_wake_a_wait_is_seen_within_a_second() -> None:
+    falling_asleep = threading.Event()
+
+    class Sleeper(Bell):
+        def wait(self, timeout: float) -> bool:
+            falling_asleep.set()
+            return super().wait(timeout)
+
+    def interrupt() -> None:  # a signal to another thread is to be handled by this one, and does not wake it
+        falling_asleep.wait(10)
+        interrupted.append(monotonic())
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    interrupted: list[float] = []
+    follower = PushFollower()
+    follower._news = Sleeper()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            follower.next(monotonic() + 30.0)
+    assert monotonic() - interrupted[0] < 1.0
 
 
 def test_a_bell_that_many_threads_ring_at_once_wakes_its_sleeper_each_time() -> None:

@@ -434,28 +434,3 @@ def test_a_wait_that_goes_on_asks_whether_etcd_answers_only_where_somebody_is_to
     with caplog.at_level(level, "etha.kvstore"), pytest.raises(WaitTimeoutError):
         open_store(etcd.endpoint).wait_for_key("key", timeout=1.2)
     assert len(looks) == asked
-
-
-@pytest.mark.parametrize("is_running", [False, True])
-def test_a_store_whose_first_wait_ctrl_c_broke_off_serves_the_next_and_closes(
-    is_running: bool, own_etcd: EtcdServer, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name, start = "etha-kvstore-etcd-watch", threading.Thread.start
-
-    def interrupted(thread: threading.Thread) -> None:
-        if is_running or thread.name != name:
-            start(thread)
-        if thread.name == name:
-            raise KeyboardInterrupt
-
-    store, writer = open_store(own_etcd.endpoint), open_store(own_etcd.endpoint)
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            store.wait_for_key("key", timeout=10)
-    with store.watch() as changes:
-        writer.set("key", "1")
-        assert changes.next(10) == Change("key", b"1")
-        watchers = [each for each in threading.enumerate() if each.name == name]
-        assert len(watchers) == 1
-    store.close()

@@ -38,8 +38,8 @@ log = logging.getLogger("etha.kvstore")
 LOOK_GRACE = 0.5
 """Seconds that a look may take which begins at, or just before, the deadline of its wait."""
 
-LONGEST_SLEEP = 3600.0
-"""Seconds: an infinite deadline is slept towards in slices, since the platform's clocks have a limit."""
+LONGEST_SLEEP = 0.5
+"""Seconds: a wait sleeps in slices, since Python sees a signal that came just as it fell asleep only when it wakes."""
 
 
 class Selector(NamedTuple):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import grpc
+from grpc.experimental import ChannelOptions
 
 from etha.kvstore.errors import ConfigError
 from etha_kvstore_etcd.rpc import Rpc
@@ -33,6 +34,8 @@ CHANNEL_OPTIONS: Mapping[str, object] = {
     "grpc.max_send_message_length": -1,
     # A cluster's coordination traffic has no business with the proxy that the environment names for the web.
     "grpc.enable_http_proxy": 0,
+    # The thread that wants a reply is the one that reads it: see `Rpc`.
+    ChannelOptions.SingleThreadedUnaryStream: 1,
 }
 
 

@@ -10,6 +10,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from time import monotonic
 from typing import Any
 
@@ -77,15 +78,18 @@ class Cancellation:
         self._calls: set[Any] = set()
 
     def run(self, method: Any, request: Any, timeout: float, metadata: Metadata) -> Any:
-        """Make a call that `cancel` ends."""
-        call = method.future(request, timeout=timeout, metadata=metadata)
+        """Make a call of `Rpc.cancellable`, which `cancel` ends."""
+        call = method(request, timeout=timeout, metadata=metadata)
         self._calls.add(call)
         if self.cancelled.is_set():
             call.cancel()
         try:
-            return call.result()
-        except grpc.FutureCancelledError:
-            raise StoreClosedError("the store was closed during the call") from None
+            (reply,) = call  # to the stream's end, which brings the status
+            return reply
+        except grpc.RpcError:
+            if self.cancelled.is_set():
+                raise StoreClosedError("the store was closed during the call") from None
+            raise
         except BaseException:  # Ctrl-C: nobody waits for the reply any more
             call.cancel()
             raise
@@ -146,7 +150,7 @@ class Connection:
         self._login = login
         self._metadata = metadata
         self._login_lock = threading.Lock()
-        self._authentication: Any = None
+        self._authentication: futures.Future[Any] | None = None
         """The request for a token that is under way; it outlasts a call whose own time is short."""
         self.closed = threading.Event()
         self.revision = 0
@@ -228,7 +232,7 @@ class Connection:
                 if cancellation is None:
                     reply = getattr(member, name)(request, timeout=budget, metadata=metadata)
                 else:
-                    reply = cancellation.run(getattr(member, name), request, budget, metadata)
+                    reply = cancellation.run(member.cancellable[name], request, budget, metadata)
             except (grpc.RpcError, ValueError) as error:
                 failure = judge(error, member.address)
             else:
@@ -281,10 +285,10 @@ class Connection:
             request = pb.AuthenticateRequest(name=login.user, password=login.password)
             try:
                 if self._authentication is None:
-                    self._authentication = member.authenticate.future(request, timeout=RENEWAL_SECONDS)
+                    self._authentication = _begin(member.authenticate, request)
                 reply = self._authentication.result(timeout=max(0.0, deadline - monotonic()))
                 self._authentication = None
-            except grpc.FutureTimeoutError:  # the next call takes the answer
+            except futures.TimeoutError:  # the next call takes the answer
                 return Failure(Verdict.NOT_TAKEN, OperationTimeoutError("no time was left to authenticate"))
             except (grpc.RpcError, ValueError) as error:
                 self._authentication = None
@@ -295,3 +299,17 @@ class Connection:
             return None
         finally:
             self._login_lock.release()
+
+
+def _begin(authenticate: Any, request: Any) -> futures.Future[Any]:
+    """Ask for a token in a thread of its own; a future of gRPC's would not do, see `Rpc`."""
+    answer: futures.Future[Any] = futures.Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(authenticate(request, timeout=RENEWAL_SECONDS))
+        except Exception as error:  # noqa: BLE001 (raised again where the answer is taken)
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, name="etha-kvstore-etcd-login", daemon=True).start()
+    return answer
