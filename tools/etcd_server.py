@@ -102,6 +102,11 @@ class EtcdServer:
         return f"{self.name}=http://127.0.0.1:{self._peer}"
 
     @property
+    def data(self) -> Path:
+        """The folder that holds what the server has stored."""
+        return Path(self._directory.name) / "data"
+
+    @property
     def pid(self) -> int:
         """The process id of the running server."""
         assert self._process is not None, "the server is not running"
@@ -121,7 +126,7 @@ class EtcdServer:
     def launch(self) -> None:
         """Start the process without waiting for it."""
         client, peer = f"{self._scheme}://{self.endpoint}", self.as_peer.partition("=")[2]
-        command = [self._binary, "--name", self.name, "--data-dir", f"{self._directory.name}/data"]
+        command = [self._binary, "--name", self.name, "--data-dir", str(self.data)]
         command += ["--listen-client-urls", client, "--advertise-client-urls", client]
         command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
         command += ["--initial-cluster", self.initial_cluster]
@@ -129,7 +134,10 @@ class EtcdServer:
         command += ["--unsafe-no-fsync", "--log-level", "warn", *self._arguments]
         # The log goes to a file: a pipe that nobody drains would hang linearizable reads.
         with (Path(self._directory.name) / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            # In a session of its own, or Ctrl-C in a terminal would stop it before those who still need it.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
 
     def await_health(self) -> None:
         """Wait until the server says that it is healthy."""
@@ -158,7 +166,7 @@ class EtcdServer:
 
     def wipe(self) -> None:
         """Forget all data of a server that is not running."""
-        shutil.rmtree(f"{self._directory.name}/data", ignore_errors=True)
+        shutil.rmtree(self.data, ignore_errors=True)
 
     def wipe_and_restart(self) -> None:
         """Come back as a server that never held anything."""
@@ -327,6 +335,8 @@ def main(command: Sequence[str]) -> int:
         with EtcdServer() as server:
             print(f"etcd serves at {server.endpoint}", flush=True)
             with subprocess.Popen(command, env=os.environ | {"ETCD_ENDPOINT": server.endpoint}) as running:
+                # What ends this process ends the command, and then the server; neither is left running.
+                signal.signal(signal.SIGTERM, lambda *_: running.terminate())
                 while True:
                     # Ctrl-C reaches the command too, and ends it as that sees fit; the server is there until then.
                     with suppress(KeyboardInterrupt):

@@ -49,9 +49,6 @@ class Clock:
         self.now += seconds
         return False
 
-    def is_set(self) -> bool:
-        return False
-
 
 class ScriptedStore(SkeletalStore):
     """A store that answers as the test says, at a price in time."""
@@ -110,7 +107,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def polling(clock: Clock, store: SkeletalStore, selector: Selector = LITERAL) -> PollingFollower:
     """Make a follower that sleeps on the clock, and take its first answer, if it gives one."""
     follower = PollingFollower(store, selector)
-    follower._closed = clock  # type: ignore[assignment]
+    follower._end = clock  # type: ignore[assignment]
     return follower
 
 

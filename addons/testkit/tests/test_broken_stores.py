@@ -739,6 +739,24 @@ class SwallowsCtrlC(Broken, MemoryStore):
             return super()._wait(selector, timeout, component, wanted)
 
 
+class ClosesBehindItsOwnCall(Broken, MemoryStore):
+    caught_by = ("test_close_in_a_signals_handler_ends_whatever_the_call_was_doing[set]",)
+
+    def __init__(self, namespace: str, component: str, *, hub: MemoryHub | None = None, timeout: float = 10.0) -> None:
+        super().__init__(namespace, component, hub=hub, timeout=timeout)
+        self._alone = threading.Lock()
+
+    def _write(self, key: bytes, value: bytes, deadline: float) -> None:
+        with self._alone:
+            super()._write(key, value, deadline)
+
+    def close(self, cleanup: bool = True) -> None:
+        held = self._alone.acquire(timeout=8.0)
+        super().close(cleanup)
+        if held:
+            self._alone.release()
+
+
 class KnowsNoForks(Broken, MemoryStore):
     caught_by = (
         "test_every_call_in_a_forked_child_is_refused",

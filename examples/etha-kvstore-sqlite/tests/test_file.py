@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -312,3 +313,18 @@ def test_every_error_is_the_contracts_also_from_a_table_that_is_not_ours(path: P
         stranger.execute("CREATE TABLE etha_kvstore (something TEXT)")
     with pytest.raises(KVStoreError, match="no such column"), opened(path) as store:
         store.get("key")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"path": "a\0b"}, "a path holds no NUL"),
+        ({"path": "unused", "connect_timeout": -1.0}, "connect_timeout is a number of seconds, not -1.0"),
+        ({"path": "unused", "connect_timeout": float("nan")}, "connect_timeout is a number of seconds, not nan"),
+    ],
+    ids=["NUL", "negative", "nan"],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_opened(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        SqliteStore("n", "c", **options)
+    assert not Path("unused").exists()

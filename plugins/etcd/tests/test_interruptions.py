@@ -14,6 +14,7 @@ from etcd_server import EtcdServer
 from etha.kvstore import Change
 from etha.kvstore.errors import WaitTimeoutError
 from etha_kvstore_etcd import EtcdStore
+from etha_kvstore_testkit.observe import call_with_a_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +72,22 @@ def test_ctrl_c_at_any_step_of_a_wait_leaves_a_store_that_serves_the_next_and_cl
         pool.shutdown()
     assert nth > 50
     record_property("steps struck by Ctrl-C", nth - 1)
+
+
+def test_close_in_a_signals_handler_ends_at_any_step_of_a_first_wait(
+    etcd: EtcdServer, open_store: OpenStore, record_property: Callable[[str, object], None]
+) -> None:
+    def interrupted(line: int) -> int:
+        store = open_store(etcd.endpoint, timeout=0.5)
+        steps = call_with_a_signal(lambda: store.wait_for_key("key", timeout=0.02), line, store.close)
+        store.close()
+        return steps
+
+    struck = range(1, interrupted(0), 20)
+    with ThreadPoolExecutor(1) as pool:
+        for line in struck:
+            pool.submit(interrupted, line).result(20)
+    record_property("steps struck by a handler that closes", len(struck))
 
 
 @pytest.mark.parametrize("is_running", [False, True])

@@ -10,9 +10,11 @@ import grpc
 import pytest
 
 from etcd_server import EtcdServer
+from etcd_troubles import make_data_differ
 from etha.kvstore.errors import OutcomeUnknownError, StoreUnavailableError, ValueTooLargeError
 from etha_kvstore_etcd import EtcdStore
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
+from etha_kvstore_testkit.observe import takes
 from tcp_proxy import Direction, TcpProxy
 
 if TYPE_CHECKING:
@@ -190,3 +192,12 @@ def test_a_late_request_does_nothing_once_somebody_has_written_the_key(
         proxy.release()
         store.get("key")  # behind the late request on the same connection
     assert other.get("key") == b"newer"
+
+
+def test_a_cluster_whose_data_differ_refuses_a_write_at_once_and_says_why(open_store: OpenStore) -> None:
+    with make_data_differ() as cluster:
+        store = open_store(*cluster.endpoints)
+        with takes(at_most=2.0), pytest.raises(StoreUnavailableError, match="its members' data differ") as refused:
+            store.set("key", "1")
+        assert not isinstance(refused.value, OutcomeUnknownError)
+        store.close(cleanup=False)

@@ -178,7 +178,7 @@ def test_state_and_changes_are_told_under_one_lock_so_that_none_overtakes_anothe
     push = HubFollower.push
 
     def noting(follower: HubFollower, batch: Batch) -> None:
-        locked.append(hub._lock.locked())
+        locked.append(hub._lock._is_owned())  # type: ignore[attr-defined]
         push(follower, batch)
 
     monkeypatch.setattr(HubFollower, "push", noting)

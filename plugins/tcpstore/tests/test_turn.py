@@ -26,6 +26,13 @@ def background() -> Iterator[ThreadPoolExecutor]:
         yield executor
 
 
+@pytest.fixture
+def elsewhere() -> Iterator[ThreadPoolExecutor]:
+    """Give a thread that is neither the test's nor one of those in the background."""
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
 def later() -> float:
     return monotonic() + PATIENCE
 
@@ -85,10 +92,14 @@ def test_one_who_takes_turn_after_turn_starves_nobody(turn: Turn, background: Th
     hogging.result(PATIENCE)
 
 
-def test_one_who_loses_patience_leaves_the_line_to_the_next(turn: Turn, background: ThreadPoolExecutor) -> None:
+def test_one_who_loses_patience_leaves_the_line_to_the_next(
+    turn: Turn, background: ThreadPoolExecutor, elsewhere: ThreadPoolExecutor
+) -> None:
     first, impatient, last = Place(), Place(), Place()
-    assert turn.take(first, later())
-    assert not turn.take(impatient, monotonic() + 0.05)
+    assert elsewhere.submit(turn.take, first, later()).result(PATIENCE)
+    started = monotonic()
+    assert not turn.take(impatient, started + 0.05)
+    assert monotonic() - started >= 0.05
     waiting = background.submit(turn.take, last, later())
     await_line(turn, 3)
     turn.give_back(impatient)
@@ -96,9 +107,21 @@ def test_one_who_loses_patience_leaves_the_line_to_the_next(turn: Turn, backgrou
     assert waiting.result(PATIENCE)
 
 
-def test_ctrl_c_leaves_the_line_to_the_next(turn: Turn, background: ThreadPoolExecutor) -> None:
-    first, interrupted, last = Place(), Place(), Place()
+def test_a_call_that_a_signals_handler_makes_in_the_middle_of_another_is_not_kept_waiting(turn: Turn) -> None:
+    first, inner = Place(), Place()
     assert turn.take(first, later())
+    started = monotonic()
+    assert not turn.take(inner, later())
+    assert monotonic() - started < PATIENCE / 2
+    turn.give_back(inner)
+    turn.give_back(first)
+
+
+def test_ctrl_c_leaves_the_line_to_the_next(
+    turn: Turn, background: ThreadPoolExecutor, elsewhere: ThreadPoolExecutor
+) -> None:
+    first, interrupted, last = Place(), Place(), Place()
+    assert elsewhere.submit(turn.take, first, later()).result(PATIENCE)
     with ctrl_c_after(0.1):
         try:
             turn.take(interrupted, later())

@@ -1,8 +1,9 @@
-"""How a test watches what takes time: calls in the background, waits under way, time limits, Ctrl-C."""
+"""How a test watches what takes time: calls in the background, waits under way, time limits, signals."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -13,9 +14,9 @@ from typing import Any, TypeVar
 import pytest
 
 from etha.kvstore.base import KVStore
-from etha.kvstore.errors import WaitTimeoutError
+from etha.kvstore.errors import StoreClosedError, WaitTimeoutError
 
-__all__ = ["GRACE", "PATIENCE", "ctrl_c_after", "in_background", "see_under_way", "takes"]
+__all__ = ["GRACE", "PATIENCE", "call_with_a_signal", "ctrl_c_after", "in_background", "see_under_way", "takes"]
 
 GRACE = 1.0
 """Seconds within which the contract lets a call end after its deadline, after `close` or after Ctrl-C."""
@@ -94,6 +95,45 @@ def takes(*, at_least: float = 0.0, at_most: float) -> Iterator[None]:
     yield
     took = monotonic() - started
     assert at_least <= took <= at_most, f"it took {took:.3f} s, not {at_least} to {at_most} s"
+
+
+def call_with_a_signal(call: Callable[[], object], line: int, handler: Callable[[], object]) -> int:
+    """Make a call, and run the handler of a signal in the middle of it.
+
+    Python runs such a handler in between whatever the main thread does. Here any thread will do, and one says where.
+
+    Parameters
+    ----------
+    call : callable
+        What to interrupt. It may raise what a store raises that was closed meanwhile, or whose wait is over.
+    line : int
+        Before which line of the call, all that it calls included, the handler is run; the first is 1.
+    handler : callable
+        The handler.
+
+    Returns
+    -------
+    int
+        How many lines the call had: fewer than `line` where the handler was not run.
+    """
+    lines = 0
+
+    def trace(frame: object, event: str, argument: object) -> Any:
+        nonlocal lines
+        lines += 1
+        if lines == line:
+            handler()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except (StoreClosedError, WaitTimeoutError):
+        pass
+    finally:
+        sys.settrace(before)
+    return lines
 
 
 @contextmanager

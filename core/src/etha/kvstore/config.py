@@ -30,6 +30,7 @@ else:
 __all__ = ["ENVIRONMENT_VARIABLE", "Configuration", "open_store_from_config", "read_config"]
 
 ENVIRONMENT_VARIABLE = "ETHA_KVSTORE_URL"
+"""Where `open_store_from_config` finds a URL that it is not given."""
 
 _FIELDS = ("backend", "namespace", "component", "options")
 _URL = re.compile(r"([A-Za-z][\w+.-]*)://([^/?#]*)(?:/+([^/?#@]+))?(?:/+([^/?#@]+))?/*(?:\?([^#@]*))?")

@@ -254,7 +254,8 @@ class PollingFollower(Follower):
     def __init__(self, store: SkeletalStore, selector: Selector) -> None:
         self._store = store
         self._selector = selector
-        self._closed = threading.Event()
+        self._closed = False
+        self._end = Bell()
         self._seen: dict[bytes, bytes] = {}
         self._tried = False
         self._outage_is_logged = False
@@ -266,13 +267,14 @@ class PollingFollower(Follower):
             self._ridden_out += (StoreUnavailableError,)
 
     def close(self) -> None:
-        self._closed.set()
+        self._closed = True
+        self._end.set()
 
     def next(self, deadline: float) -> Sequence[Batch]:
         while True:
             if self._tried:
-                self._closed.wait(max(0.0, min(self._pause(), deadline - monotonic())))
-            if self._closed.is_set():
+                self._end.wait(max(0.0, min(self._pause(), deadline - monotonic())))
+            if self._closed:
                 raise StoreClosedError("the store was closed during the wait")
             now = monotonic()
             final = now >= deadline

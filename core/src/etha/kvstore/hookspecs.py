@@ -127,8 +127,9 @@ class BackendSpec:
         Names out of `CAPABILITIES`. What is not declared must raise `UnsupportedOperationError`.
     diagnose : str, optional
         A function, as ``"package.module:function"``, that knows what only this backend can know. It takes the
-        options as a mapping and returns an iterable of ``(level, message)``, `level` being ``"good"``,
-        ``"doubtful"`` or ``"bad"``. A message that is not good says after ``" -> "`` what to do next.
+        options as a mapping and returns an iterable of ``(level, message)``, ``level`` being ``"good"``,
+        ``"doubtful"`` or ``"bad"``, which is what does not work now. A message that is not good says after ``" -> "``
+        what to do next.
 
     Raises
     ------

@@ -181,7 +181,7 @@ def register_backend(spec: BackendSpec) -> None:
     Parameters
     ----------
     spec : BackendSpec
-        The backend. Its `store` may be the class itself.
+        The backend. Its ``store`` may be the class itself.
 
     Raises
     ------

@@ -96,7 +96,7 @@ class SkeletalStore(KVStore):
             raise ConfigError(f"the operation timeout is a positive number of seconds, not {timeout!r}")
         self._prefixes: dict[str | None, bytes] = {None: keys.prefix(namespace, component)}
         self._refusal: KVStoreError | None = None
-        self._life = threading.Lock()
+        self._life = threading.RLock()  # a signal's handler may close the store while its thread holds this
         self._followers: set[Follower] = set()
         _open_stores.add(self)
 

@@ -15,6 +15,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from etha.kvstore.errors import (
+    ConfigError,
     KVStoreError,
     OperationTimeoutError,
     StoreClosedError,
@@ -43,8 +44,9 @@ IN_RANGE = "FROM etha_kvstore WHERE key >= ? AND key < ?"
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
 """Seconds between two tries while somebody else has the file locked."""
 
-_turn = threading.Lock()
-"""Held during a statement. The whole process has one, so that whoever holds it knows that SQLite is at rest."""
+_turn = threading.RLock()
+"""Held during a statement. The whole process has one, so that whoever holds it knows that SQLite is at rest; and the
+same thread may take it again, since a signal's handler may close the store in the middle of a statement."""
 
 _stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
 
@@ -93,12 +95,16 @@ class SqliteStore(SkeletalStore):
         connect_timeout: float = 30.0,
     ) -> None:
         super().__init__(namespace, component, timeout=timeout)
+        if not connect_timeout >= 0:
+            raise ConfigError(f"connect_timeout is a number of seconds, not {connect_timeout!r}")
+        if "\0" in os.fspath(path):
+            raise ConfigError(f"a path holds no NUL: {path!r}")
         self._path = Path(path).absolute()
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._writer = secrets.token_bytes(16)
         self._wrote = False
-        self._ended = threading.Event()
+        self._ended = False
         with _turn:
             _stores.add(self)
         try:
@@ -132,11 +138,11 @@ class SqliteStore(SkeletalStore):
         return [key for (key,) in self._run(f"SELECT key {IN_RANGE}", _range(prefix), deadline)[0]]
 
     def _release(self, cleanup: bool, deadline: float) -> None:
-        self._ended.set()
+        self._ended = True
         if cleanup and self._wrote:
             delete = "DELETE FROM etha_kvstore WHERE writer = ?"
             try:
-                self._run(delete, (self._writer,), deadline, ended=threading.Event())
+                self._run(delete, (self._writer,), deadline, last=True)
             except KVStoreError as error:
                 log.warning("the keys of %r stay in the file: %s", self, error)
         with _turn:
@@ -150,33 +156,37 @@ class SqliteStore(SkeletalStore):
     def _await_file(self, deadline: float) -> None:
         """Make the first round trip; a folder that is not there yet may be made, or mounted, by somebody else."""
         while True:
+            has_folder = self._path.parent.is_dir()
             try:
                 self._run("SELECT 1 FROM etha_kvstore LIMIT 1", (), deadline)
             except StoreUnavailableError:
-                if self._path.parent.is_dir() or monotonic() >= deadline:
+                if has_folder or monotonic() >= deadline:
                     raise
             else:
                 return
             sleep(LONGEST_PAUSE)
 
     def _run(
-        self, statement: str, parameters: tuple[bytes, ...], deadline: float, *, ended: threading.Event | None = None
+        self, statement: str, parameters: tuple[bytes, ...], deadline: float, *, last: bool = False
     ) -> tuple[list[Any], int]:
         """Run one statement as a transaction of its own, and give its rows, and how many it changed.
 
         SQLite refuses at once where the file is locked, and nothing has happened then. The waiting is done here, since
-        neither `close` nor Ctrl-C would end a sleep of SQLite's.
+        neither `close` nor Ctrl-C would end a sleep of SQLite's. The last statement is that of `close`.
         """
-        ended = ended or self._ended
         pause = SHORTEST_PAUSE
         while True:
             with _turn:
-                if ended.is_set():
+                if self._ended and not last:
                     raise StoreClosedError("the store was closed during the call")
                 try:
                     cursor = self._connected().execute(statement, parameters)
                     return cursor.fetchall(), cursor.rowcount
                 except sqlite3.Error as error:
+                    if (
+                        self._ended and not last
+                    ):  # a signal's handler closed the store, and the connection, in the middle
+                        continue
                     if not _is_locked(error):
                         raise self._failure(error) from error
                     cause = error
@@ -185,7 +195,7 @@ class SqliteStore(SkeletalStore):
                 raise OperationTimeoutError(
                     f"{self._path} stayed locked; find out who holds it: fuser {self._path}"
                 ) from cause
-            ended.wait(min(pause, remaining))
+            sleep(min(pause, remaining))
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _connected(self) -> sqlite3.Connection:
@@ -195,7 +205,8 @@ class SqliteStore(SkeletalStore):
                 f"{self._path} was removed or replaced, and its keys with it; open another store, and remove the file "
                 "only when nobody uses it"
             )
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -206,7 +217,7 @@ class SqliteStore(SkeletalStore):
                 connection.close()
                 raise
             self._connection, self._file = connection, self._file_now()
-        return self._connection
+        return connection
 
     def _disconnect(self) -> None:
         """Close the connection; whoever calls this has the turn."""
@@ -255,7 +266,10 @@ def _rest() -> None:
     SQLite keeps in memory which locks a process has. A forked child that inherits that takes them for its own, opens
     the file without a lock, and loses what it writes when the parent closes.
     """
-    _turn.acquire()
+    acquired = False
+    while not acquired:
+        with suppress(KeyboardInterrupt):  # the fork would go on without
+            acquired = _turn.acquire()
     for store in list(_stores):
         store._disconnect()
 

@@ -123,6 +123,9 @@ def judge(error: Exception, address: str) -> Failure:
     if "database space exceeded" in said:
         full = StoreFullError(f"{text}; compact and defragment it, then disarm the alarm (etcdctl alarm disarm)")
         return _failure(Verdict.FINAL, full, error)
+    if "corrupt cluster" in said:
+        differing = f"{text}: its members' data differ; etcdctl endpoint hashkv --cluster shows which, see etcd's docs"
+        return _failure(Verdict.FINAL, StoreUnavailableError(differing), error)
     if "request is too large" in said or "larger than max" in said:
         return _failure(Verdict.FINAL, ValueTooLargeError(f"{text}; see the option max_request_bytes"), error)
     if (refused := refusal(said, address)) is not None:

@@ -275,7 +275,7 @@ class WatchStream:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may close the store while its thread holds this
         self._followers: dict[int, EtcdFollower] = {}
         self._ids: dict[EtcdFollower, int] = {}
         self._numbers = itertools.count(1)
@@ -352,7 +352,7 @@ class WatchStream:
             self._requests.put(None)
             self._give_up(None)
             thread = self._thread
-        if thread is not None:
+        if thread is not None and thread.is_alive():  # it is not yet, where a signal's handler closes
             thread.join(max(0.0, deadline - monotonic()))
 
     def _run(self) -> None:

@@ -28,7 +28,7 @@ class MemoryHub:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may close a store while its thread holds this
         self._values: dict[bytes, bytes] = {}
         self._keys: dict[bytes, dict[bytes, None]] = {}
         """The keys of each component, so that a wait looks at no other component's."""
@@ -100,9 +100,9 @@ class MemoryHub:
         if not self._by_pattern and key not in self._by_key:
             return
         batch = Batch(((key, value),))
-        for follower in self._by_key.get(key, ()):
+        for follower in tuple(self._by_key.get(key, ())):
             follower.push(batch)
-        for follower in self._by_pattern:
+        for follower in tuple(self._by_pattern):
             if follower.pattern.matches(key):
                 follower.push(batch)
 
@@ -129,7 +129,7 @@ class _Default:
     """The process-wide hub, and how many open stores hold it."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.hub = MemoryHub()
         self.stores = 0
 

@@ -277,6 +277,8 @@ class TCPKVStore(SkeletalStore):
                 raise self._unknown(changes, "no answer came in time") from silence
             raise OperationTimeoutError(f"{self._where()} did not answer in time: {silence}") from silence
         except Exception as error:
+            if self._refusal is not None:  # a signal's handler closed this store in the middle of the call
+                raise self._refused() from error
             if isinstance(error, (RuntimeError, OSError)):  # the data of a server that went away went with it
                 self._lost = error
             if changes is not None:

@@ -6,20 +6,21 @@ import threading
 from collections import deque
 from time import monotonic
 
-__all__ = ["Place", "Turn"]
+from etha.kvstore.follow import LONGEST_SLEEP, Bell
 
-LONGEST_SLEEP = 0.5
-"""Seconds after which one who waits looks for itself; the word may have been lost with a thread that Ctrl-C ended."""
+__all__ = ["Place", "Turn"]
 
 
 class Place:
     """One thread's place in the line, for one turn."""
 
-    called: threading.Event | None = None
+    called: Bell | None = None
     dismissed = False
+    thread = 0
+    """Who waits, once it does."""
 
     def call(self) -> None:
-        """Have its thread look whether it may go on; where there is no event yet, it is about to look."""
+        """Have its thread look whether it may go on; where there is no bell yet, it is about to look."""
         if self.called is not None:
             self.called.set()
 
@@ -47,6 +48,8 @@ class Turn:
     def take(self, place: Place, deadline: float) -> bool:
         """Go to the end of the line and wait for the turn; tell whether it came.
 
+        It never comes behind a place of the same thread: that is a call which a signal's handler has interrupted.
+
         Parameters
         ----------
         place : Place
@@ -55,17 +58,19 @@ class Turn:
             How long to wait, on the monotonic clock, in seconds.
         """
         line = self._line
+        place.thread = threading.get_ident()
         line.append(place)
         return line[0] is place or self._wait(place, deadline)
 
     def _wait(self, place: Place, deadline: float) -> bool:
-        place.called = threading.Event()
+        if any(other.thread == place.thread for other in list(self._line) if other is not place):
+            return False
+        place.called = Bell()
         while self._line[0] is not place and not place.dismissed:
             remaining = deadline - monotonic()
             if remaining <= 0:
                 return False
             place.called.wait(min(remaining, LONGEST_SLEEP))
-            place.called.clear()
         return not place.dismissed
 
     def give_back(self, place: Place) -> None:

@@ -10,10 +10,21 @@ import pytest
 from etha.kvstore.base import KVStore
 from etha.kvstore.errors import InvalidKeyError, StoreClosedError, UnsupportedOperationError
 from etha_kvstore_testkit.harness import Harness, OpenStores
-from etha_kvstore_testkit.observe import GRACE, PATIENCE, ctrl_c_after, in_background, see_under_way, takes
+from etha_kvstore_testkit.observe import (
+    GRACE,
+    PATIENCE,
+    call_with_a_signal,
+    ctrl_c_after,
+    in_background,
+    see_under_way,
+    takes,
+)
 from etha_kvstore_testkit.tables import EVERY_CALL, OPTIONAL, WAITS
 
 __all__ = ["LifePromises"]
+
+MOMENTS = 12
+"""At how many of its lines a call is interrupted; each time by a store of its own."""
 
 
 class LifePromises(Harness):
@@ -65,6 +76,23 @@ class LifePromises(Harness):
 
         for closing in [in_background(close) for _ in range(together.parties)]:
             closing.result(PATIENCE)
+
+    @pytest.mark.parametrize("call", ["set", "wait_for_key"])
+    def test_close_in_a_signals_handler_ends_whatever_the_call_was_doing(self, opened: OpenStores, call: str) -> None:
+        more = {"timeout": 0.02} if call in WAITS else {}
+
+        def interrupted(line: int) -> int:
+            (store,) = opened(timeout=GRACE)
+            ended = in_background(
+                call_with_a_signal, lambda: EVERY_CALL[call](store, **more), line, lambda: store.close(cleanup=False)
+            )
+            lines = ended.result(5 * GRACE)
+            store.close(cleanup=False)
+            return lines
+
+        lines = interrupted(0)
+        for part in range(MOMENTS):
+            interrupted(1 + part * lines // MOMENTS)
 
     @pytest.mark.parametrize("call", EVERY_CALL)
     def test_a_call_after_close_is_refused(self, store: KVStore, other: KVStore, call: str) -> None:
