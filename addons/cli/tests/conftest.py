@@ -55,17 +55,20 @@ def _environment(given: dict[str, str]) -> dict[str, str]:
     return kept | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"} | given
 
 
-def kv(*arguments: str, given: bytes = b"", **environment: str) -> Done:
-    """Run the command to its end, with pipes for all that it reads and writes."""
+def kv(
+    *arguments: str, given: bytes = b"", out: int = subprocess.PIPE, redirected: str = "", **environment: str
+) -> Done:
+    """Run the command to its end, with pipes for all that it reads and writes, or as a shell redirects it."""
     ended = subprocess.run(
-        [COMMAND, *arguments],
+        [*(["bash", "-c", f'exec "$0" "$@" {redirected}'] if redirected else []), COMMAND, *arguments],
         input=given,
         env=_environment(environment),
         check=False,
-        capture_output=True,
+        stdout=out,
+        stderr=subprocess.PIPE,
         timeout=2 * PATIENCE,
     )
-    return Done(ended.returncode, ended.stdout, ended.stderr.decode())
+    return Done(ended.returncode, ended.stdout or b"", ended.stderr.decode())
 
 
 class Running:
@@ -130,7 +133,7 @@ class Running:
 class Terminal:
     """A command in a terminal of its own: what is on the screen can be read, and keys can be pressed."""
 
-    def __init__(self, *arguments: str, rows: int = 24, columns: int = 80) -> None:
+    def __init__(self, *arguments: str, rows: int = 24, columns: int = 80, term: str = "xterm-256color") -> None:
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self._ours, theirs = pty.openpty()
@@ -138,7 +141,7 @@ class Terminal:
         self.modes = termios.tcgetattr(theirs)
         self.process = subprocess.Popen(
             [sys.executable, "-c", IN_TERMINAL, COMMAND, *arguments],
-            env=_environment({}),
+            env=_environment({"TERM": term}),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -217,9 +220,9 @@ class Place:
         self._closing.callback(store.close, cleanup=False)
         return store
 
-    def kv(self, *arguments: str, given: bytes = b"") -> Done:
+    def kv(self, *arguments: str, given: bytes = b"", out: int = subprocess.PIPE, redirected: str = "") -> Done:
         """Run the command on this place."""
-        return kv(*arguments, given=given, ETHA_KVSTORE_URL=self.url)
+        return kv(*arguments, given=given, out=out, redirected=redirected, ETHA_KVSTORE_URL=self.url)
 
 
 @pytest.fixture(name="kv")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
-import subprocess
-import sysconfig
 import textwrap
 import time
 from collections.abc import Callable
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from addons.cli.tests.conftest import Done, Place, Running, Terminal
 
 Kv = Callable[..., "Done"]
-
-COMMAND = str(Path(sysconfig.get_path("scripts")) / "etha-kv")
 
 ABSENT = "etcd://127.0.0.1:1/n/c?connect_timeout=0.2"
 
@@ -80,6 +77,11 @@ def test_a_mistake_in_the_command_line_ends_it_with_2(run: Kv, arguments: list[s
     assert err.count("\n") == 1
     assert run(*arguments, "--json").code == 2
     assert json.loads(run(*arguments, "--json").err)["exit_code"] == 2
+
+
+@pytest.mark.parametrize("arguments", [["get"], ["get", "k", "--colour"], ["get", "k", "l"]])
+def test_a_mistake_in_the_command_line_is_a_sentence_and_the_help_another(run: Kv, arguments: list[str]) -> None:
+    assert re.fullmatch(r"etha-kv: [A-Z].*[^.]\. --help says more\.\n", run(*arguments).err)
 
 
 @pytest.mark.parametrize(
@@ -176,16 +178,42 @@ def test_a_reader_that_has_gone_ends_a_command_in_silence(etcd: Place, command: 
     etcd.store().set("k", "1")
     unread, pipe = os.pipe()
     os.close(unread)
-    ended = subprocess.run(
-        [COMMAND, *command],
-        env=os.environ | {"ETHA_KVSTORE_URL": etcd.url},
-        check=False,
-        stdout=pipe,
-        stderr=subprocess.PIPE,
-        timeout=60,
-    )
+    ended = etcd.kv(*command, out=pipe)
     os.close(pipe)
-    assert (ended.returncode, ended.stderr) == (141, b"")
+    assert (ended.code, ended.err) == (141, "")
+
+
+@pytest.mark.parametrize("command", [["ls"], ["ls", "--json"], ["top", "--once"], ["get", "k"]])
+def test_a_result_that_can_not_be_written_is_not_taken_for_an_answer(etcd: Place, command: list[str]) -> None:
+    etcd.store().set("k", "1")
+    code, _, err = etcd.kv(*command, redirected=">/dev/full")
+    assert code == 74
+    assert "standard output can't be written: No space left on device" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "redirected", "code"),
+    [(["get", "k"], ">&-", 0), (["wait", "k"], ">&- 2>&-", 0), (["get", "nothing"], "2>&-", 1), (["ls"], "<&-", 0)],
+)
+def test_a_command_works_where_what_it_does_not_need_is_closed(
+    etcd: Place, command: list[str], redirected: str, code: int
+) -> None:
+    etcd.store().set("k", "1")
+    ended = etcd.kv(*command, redirected=redirected)
+    assert (ended.code, ended.err) == (code, "")
+
+
+def test_a_log_on_a_full_disk_does_not_change_how_a_command_ends(place: Place, kv: Kv) -> None:
+    place.store().set("k", "1")
+    assert place.kv("wait", "k", redirected="2>/dev/full") == (0, b"1", "")
+    assert kv("get", "k", "--url", ABSENT, redirected="2>/dev/full").code == 3
+
+
+def test_a_value_is_not_read_from_an_input_that_is_closed(etcd: Place) -> None:
+    code, _, err = etcd.kv("set", "k", "-", redirected="<&-")
+    assert (code, err) == (2, "etha-kv: standard input is closed, so there is no value to read\n")
+    assert not etcd.store().exists("k")
 
 
 def test_nohup_is_respected(etcd: Place, running: Callable[..., Running]) -> None:

@@ -82,13 +82,12 @@ def test_a_file_that_can_not_be_read_is_a_mistake_of_the_command(etcd: Place, tm
     assert (code, err) == (2, f"etha-kv: {tmp_path / 'nothing'} can't be read: No such file or directory\n")
 
 
-def test_set_says_that_a_lease_takes_the_key_away_and_it_does(etcd: Place) -> None:
-    mirror = etcd.store()
-    with mirror.watch("ready") as changes:
-        code, _, err = etcd.kv("set", "ready", "1", "--url", f"{etcd.url}?lease_ttl=2")
-        assert code == 0
-        assert "it is deleted 2 s from now" in err
+def test_a_lease_takes_the_key_away_which_set_says_in_json_and_keeps_from_a_log(etcd: Place) -> None:
+    leased = ["set", "ready", "1", "--url", f"{etcd.url}?lease_ttl=2"]
+    with etcd.store().watch("ready") as changes:
+        assert etcd.kv(*leased) == (0, b"", "")
         assert [changes.next(30.0).value, changes.next(30.0).value] == [b"1", None]
+    assert json.loads(etcd.kv(*leased, "--json").out) == {"key": "ready", "bytes": 1, "lease_ttl": 2}
 
 
 def test_rm_deletes_a_key_and_a_second_one_finds_none(place: Place) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from etcd_server import EtcdServer, free_port
 from etha_kvstore_cli.target import UsageError
-from etha_kvstore_cli.waiting import names_of
+from etha_kvstore_cli.wanted import names_of
 from tcpstore_host import TorchHost
 
 if TYPE_CHECKING:
@@ -145,8 +145,10 @@ def test_a_wait_that_times_out_while_the_server_is_gone_ends_with_3_since_nobody
         (["ready", "--for", "0..3"], "--for says what stands for the one * in a pattern, and 'ready' has 0"),
         (["a*b*", "--for", "0..3"], "and 'a*b*' has 2"),
         ([READY, "--count", "5", "--for", "0..3"], "--count 5 of the 4 keys that --for names could never be"),
-        ([READY, "--count", "-1"], "--count"),
-        (["ready", "--timeout", "-1"], "--timeout"),
+        ([READY, "--count", "-1"], "--count takes a whole number, such as 64, and not '-1'"),
+        ([READY, "--count", "1.5"], "and not '1.5'"),
+        (["ready", "--timeout", "-1"], "--timeout takes seconds, such as 600, or inf for never, and not '-1'"),
+        (["ready", "--timeout", "nan"], "and not 'nan'"),
         ([READY, "--for", "3..0"], "the range 3..0 ends before it begins"),
         ([READY, "--for", "0..99999999"], "more than 100,000 names"),
         ([READY, "--for", "0,,1"], "has an empty name"),
@@ -206,6 +208,33 @@ def test_a_terminal_too_narrow_for_all_names_shows_as_many_as_fit(
 ) -> None:
     screen = terminal("wait", READY, "--for", "0..99", "--url", etcd.url, columns=60, rows=10)
     screen.awaits(r"0 of 100 .*\n100 absent: rank:0/ready, .*…$")
+
+
+def test_a_narrow_terminal_shows_the_count_the_bar_and_the_time_left_all_the_same(
+    etcd: Place, terminal: Callable[..., Terminal]
+) -> None:
+    etcd.store().set("rank:0/is-ready", "1")
+    screen = terminal("wait", "rank:*/is-ready", "--for", "0..63", "--timeout", "90", "--url", etcd.url, columns=40)
+    screen.awaits(r"^rank:\*/is-ready = 1\n[━╸╺]{10,}  1 of 64  1 min \d\d s left\n63 absent: rank:1/is-ready, .*…$")
+
+
+@pytest.mark.parametrize("variable", [{"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}])
+def test_lines_are_written_where_there_is_no_terminal_whatever_the_environment_says_of_colours(
+    etcd: Place, kv: Callable[..., Done], variable: dict[str, str]
+) -> None:
+    code, _, err = kv("wait", "ready", "--timeout", "0", "--url", etcd.url, **variable)
+    assert code == 1
+    assert all(line.startswith("etha-kv: ") and line.isprintable() for line in err.splitlines())
+
+
+def test_a_terminal_that_can_not_be_drawn_on_gets_lines_and_one_frame(
+    etcd: Place, terminal: Callable[..., Terminal]
+) -> None:
+    waiting = terminal("wait", "ready", "--url", etcd.url, term="dumb")
+    waiting.awaits("^etha-kv: waiting for key 'ready' to exist, .*\netha-kv: 0 of 1; 1 absent: ready$")
+    frame = terminal("top", "--url", etcd.url, term="dumb")
+    assert frame.ends() == 0
+    assert frame.text.endswith("no keys")
 
 
 def test_a_wait_that_times_out_in_a_terminal_leaves_its_last_frame_and_the_reason(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from etcd_server import EtcdServer, crash_etcd
 from etha_kvstore_cli.show import runs
 from etha_kvstore_cli.top import Readiness
 
@@ -51,6 +52,24 @@ def test_watch_writes_json_a_line_a_change(etcd: Place, running: Callable[..., R
         {"event": "set", "key": "engine:a", "base64": "/w=="},
         {"event": "deleted", "key": "engine:a"},
     ]
+
+
+def test_watch_says_when_the_store_does_not_answer_and_when_it_does_again(
+    kv: Callable[..., Done], running: Callable[..., Running], terminal: Callable[..., Terminal]
+) -> None:
+    with EtcdServer(binary=crash_etcd()) as server:
+        url = f"etcd://{server.endpoint}/n/c?timeout=1"
+        assert kv("set", "engine:a", "up", "--url", url).code == 0
+        watching, screen = running("watch", "--url", url), terminal("watch", "--table", "--url", url)
+        watching.awaits("engine:a")
+        screen.awaits("engine:a")
+        server.kill()
+        watching.awaits("etha-kv: the store does not answer\n")
+        screen.awaits(r"key +value +changed\nengine:a +up\nthe store does not answer$")
+        assert screen.text.count("engine:a") == 1  # what is said beside it does not tear the table
+        server.start()
+        watching.awaits("etha-kv: the store answers again\n")
+        screen.awaits(r"engine:a +up$")
 
 
 @pytest.mark.parametrize("arguments", [["--table"], ["--table", "--json"]])
@@ -96,7 +115,7 @@ def test_top_once_draws_components_their_keys_and_who_is_ready(place: Place) -> 
     assert (code, err) == (0, "")
     text = out.decode()
     assert re.match(rf"{place.namespace}  10 keys in trainer, inference  {CLOCK}", text)
-    assert "ready  4 of 5: 0..2 5   not yet: 3" in text
+    assert re.search(r"ready    4 of 5: 0\.\.2 5\s+not yet  1: 3\s", text)
     assert re.search(r"rank:3/address +10\.0\.0\.3:29500", text)
     assert re.search(r"inference *\n *key +value +changed *\n *engine:a +up", text)
 
@@ -132,10 +151,10 @@ def test_top_stays_current_says_what_changed_last_and_leaves_at_q(
     store.set("rank:0/ready", "1")
     store.set("rank:1/address", "10.0.0.1:29500")
     screen = terminal("top", "--url", place.url)
-    screen.awaits(r"ready  1 of 2: 0   not yet: 1")
+    screen.awaits(r"ready    1 of 2: 0\nnot yet  1: 1")
     store.set("rank:1/ready", "1")
     screen.awaits(rf"last change  {CLOCK}  trainer  rank:1/ready = 1")
-    screen.awaits(r"ready  2 of 2: 0\.\.1")
+    screen.awaits(r"ready    2 of 2: 0\.\.1\nkey")
     store.delete("rank:0/ready")
     screen.awaits(rf"last change  {CLOCK}  trainer  rank:0/ready deleted")
     screen.press("q")
@@ -144,12 +163,23 @@ def test_top_stays_current_says_what_changed_last_and_leaves_at_q(
     assert screen.modes_now == screen.modes
 
 
+def test_who_is_not_ready_is_shown_however_many_are_and_ranks_are_in_the_order_of_their_numbers(
+    etcd: Place, terminal: Callable[..., Terminal]
+) -> None:
+    store = etcd.store()
+    for rank in range(0, 40, 2):  # no two in a row, so that their names fill a line
+        store.set(f"rank:{rank}/ready", "1")
+    store.set("rank:39/ready", "failed")
+    screen = terminal("top", "--url", etcd.url, columns=40)
+    screen.awaits(r"ready    20 of 21: 0 2 4 .*…\nnot yet  1: 39\nkey.*\nrank:0/.*\nrank:2/.*\nrank:4/")
+
+
 def test_ready_is_a_pattern_of_ones_own(etcd: Place, run: Callable[..., Done]) -> None:
     store = etcd.store()
     store.set("pair:x/rank:left/ready", "1")
     store.set("pair:x/rank:right/address", "10.0.0.1:1")
     text = etcd.kv("top", "--once", "--ready", "pair:x/rank:*/ready").out.decode()
-    assert "ready  1 of 2: left   not yet: right" in text
+    assert re.search(r"ready    1 of 2: left\s+not yet  1: right\s", text)
     code, _, err = run("top", "--ready", "ready", "--url", etcd.url)
     assert code == 2
     assert "--ready is a pattern with one *" in err

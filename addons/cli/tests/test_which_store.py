@@ -35,6 +35,16 @@ def test_each_way_to_name_a_store_leads_to_it(place: Place, kv: Kv, tmp_path: Pa
     assert kv("get", "ready", ETHA_KVSTORE_URL=place.url) == (0, b"1", "")
 
 
+@pytest.mark.parametrize("command", [["set", "k", "1"], ["get", "ready"], ["wait", "ready", "--count", "1", "-q"]])
+def test_a_configuration_is_read_once_so_that_it_may_come_through_a_pipe(
+    etcd: Place, kv: Kv, command: list[str]
+) -> None:
+    etcd.store().set("ready", "1")
+    told = f"[kvstore]\nbackend = 'etcd'\nnamespace = '{etcd.namespace}'\ncomponent = 'trainer'\n"
+    told += f"options = {{ endpoints = ['{etcd.endpoint}'] }}\n"
+    assert kv(*command, "--config", "/dev/stdin", given=told.encode()).code == 0
+
+
 def test_an_option_wins_over_the_environment(place: Place, kv: Kv) -> None:
     place.store().set("ready", "1")
     assert kv("get", "ready", "--url", place.url, ETHA_KVSTORE_URL="etcd://127.0.0.1:1/n/c").out == b"1"

@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _leave)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, so that the next file to be opened would take its place
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     try:
         from etha_kvstore_cli.app import run
 

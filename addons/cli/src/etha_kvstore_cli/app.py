@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,19 +14,21 @@ import typer
 from etha_kvstore_cli.console import Output, as_json, shown
 from etha_kvstore_cli.failures import EXIT_CODES, NotFoundError, exit_code, instead
 from etha_kvstore_cli.options import Invocation, with_store_options
+from etha_kvstore_cli.plain import PlainCommand, PlainGroup
 from etha_kvstore_cli.target import UsageError
 
 __all__ = ["app", "run"]
 
-HOUR = 3600.0
-
 app = typer.Typer(
+    cls=PlainGroup,
     help="Look into a store of etha-kvstore, write to it, and wait on it.",
     epilog=EXIT_CODES,
     add_completion=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+command = partial(app.command, cls=PlainCommand, epilog=EXIT_CODES)
 
 Pattern = Annotated[
     str, typer.Argument(metavar="PATTERN", help="Keys; each * stands for any run of characters, / included.")
@@ -34,7 +37,7 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="The key.")]
 Binary = Annotated[bool, typer.Option("--bytes", help="As set_bytes and get_bytes have it, which TCPStore encodes.")]
 
 
-@app.command(epilog=EXIT_CODES)
+@command()
 @with_store_options()
 def get(invocation: Invocation, key: Key, binary: Binary = False) -> None:
     """Write a key's value to standard output.
@@ -48,7 +51,7 @@ def get(invocation: Invocation, key: Key, binary: Binary = False) -> None:
     _write_value(invocation.output, key, value, binary=binary)
 
 
-@app.command("set", epilog=EXIT_CODES)
+@command("set")
 @with_store_options()
 def set_value(
     invocation: Invocation,
@@ -56,7 +59,7 @@ def set_value(
     value: Annotated[
         str | None, typer.Argument(metavar="VALUE", help="The text; - reads standard input.", show_default=False)
     ] = None,
-    file: Annotated[Path | None, typer.Option(help="Read the value from a file.")] = None,
+    file: Annotated[str | None, typer.Option(metavar="FILE", help="Read the value from a file.")] = None,
     binary: Binary = False,
 ) -> None:
     """Write a value, and leave it there.
@@ -70,17 +73,15 @@ def set_value(
             store.set_bytes(key, data)
         else:
             store.set(key, data.decode())
-    seconds = target.settings().options.get("lease_ttl")
-    if seconds is not None:
-        output.note(
-            f"lease_ttl ties the key to this command, which has ended: it is deleted {seconds} s from now, unless "
-            "somebody writes it again; a store without lease_ttl leaves it"
-        )
+    lease = target.settings().options.get("lease_ttl")
+    lifetime = {} if lease is None else {"lease_ttl": int(str(lease))}
     if output.json:
-        output.document({"key": key, "bytes": len(data)})
+        output.document({"key": key, "bytes": len(data), **lifetime})
+    elif lifetime and sys.stderr.isatty():  # in the log of a job each rank would say the same
+        output.note(f"the key goes in {lease} s, for lease_ttl ties it to this command, which has ended")
 
 
-@app.command(epilog=EXIT_CODES)
+@command()
 @with_store_options()
 def rm(invocation: Invocation, key: Key) -> None:
     """Delete a key."""
@@ -92,7 +93,7 @@ def rm(invocation: Invocation, key: Key) -> None:
         invocation.output.document({"key": key, "deleted": True})
 
 
-@app.command(epilog=EXIT_CODES)
+@command()
 @with_store_options()
 def ls(
     invocation: Invocation,
@@ -114,10 +115,10 @@ def ls(
     if output.json:
         output.document(entries(state) if long else sorted(state))
     else:
-        output.lines(columns(state, aligned=output.screen.is_terminal) if long else map(shown, sorted(state)))
+        output.lines(columns(state, aligned=sys.stdout.isatty()) if long else map(shown, sorted(state)))
 
 
-@app.command(epilog=EXIT_CODES)
+@command()
 @with_store_options()
 def watch(
     invocation: Invocation,
@@ -131,7 +132,7 @@ def watch(
         (watch_table if table else watch_lines)(store, invocation.output, pattern)
 
 
-@app.command(epilog=EXIT_CODES)
+@command()
 @with_store_options()
 def wait(
     invocation: Invocation,
@@ -140,7 +141,7 @@ def wait(
         str | None,
         typer.Option(help="The value to wait for; any, if not given, and 1 with a pattern.", show_default=False),
     ] = None,
-    count: Annotated[int | None, typer.Option(min=0, help="How many keys are to match.", show_default=False)] = None,
+    count: Annotated[str | None, typer.Option(metavar="N", help="How many keys are to match.")] = None,
     names: Annotated[
         str | None,
         typer.Option(
@@ -148,9 +149,9 @@ def wait(
         ),
     ] = None,
     timeout: Annotated[
-        float,
-        typer.Option(min=0, metavar="SECONDS", help="When to give up; inf for never. A server may come up meanwhile."),
-    ] = HOUR,
+        str,
+        typer.Option(metavar="SECONDS", help="When to give up; inf for never. A server may come up meanwhile."),
+    ] = "3600",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Wait until a key exists or has a value, or until enough keys have it.
@@ -158,11 +159,12 @@ def wait(
     Writes the value, or the keys, to standard output, and progress to standard error: a bar on a terminal, else a line
     at each change.
     """
-    from etha_kvstore_cli.waiting import Wanted
     from etha_kvstore_cli.waiting import wait as wait_for
+    from etha_kvstore_cli.wanted import Wanted, seconds_of
 
+    wanted, limit = Wanted.of(key, value, count, names), seconds_of(timeout)
     output = invocation.output
-    found = wait_for(invocation.target, output, Wanted.of(key, value, count, names), timeout, quiet=quiet)
+    found = wait_for(invocation.target, output, wanted, limit, quiet=quiet)
     if isinstance(found, bytes):
         _write_value(output, key, found)
     elif output.json:
@@ -171,7 +173,7 @@ def wait(
         output.lines(map(shown, found))
 
 
-@app.command(epilog=EXIT_CODES)
+@command()
 @with_store_options()
 def top(
     invocation: Invocation,
@@ -191,7 +193,7 @@ def top(
         draw(store, invocation.output, components, readiness, once=once)
 
 
-@app.command(epilog=EXIT_CODES)
+@command()
 @with_store_options(apart=False)
 def doctor(
     invocation: Invocation,
@@ -207,7 +209,7 @@ def doctor(
     return examine(target, invocation.output.json, read_only=read_only)
 
 
-@app.command(epilog=EXIT_CODES)
+@command()
 def backends(json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False) -> int:
     """List the backends that are installed, and what is broken and why.
 
@@ -231,16 +233,16 @@ def run(arguments: Sequence[str]) -> int:
     int
         The exit code. Ctrl-C and a closed pipe are left to the caller.
     """
-    command = typer.main.get_command(app)
+    group = typer.main.get_command(app)
     try:
         try:
             # Not typer's own main(), which has exit codes of its own for Ctrl-C and for a closed pipe.
-            with command.make_context("etha-kv", list(arguments) or ["--help"]) as context:
-                return int(command.invoke(context) or 0)
+            with group.make_context("etha-kv", list(arguments) or ["--help"]) as context:
+                return int(group.invoke(context) or 0)
         except typer.Exit as leaving:
             return leaving.exit_code
         except typer.TyperException as error:
-            raise UsageError(f"{error.format_message()} --help says more.") from None
+            raise UsageError(f"{error.format_message().removesuffix('.')}. --help says more.") from None
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001 (whatever a backend raises, it must not look like an answer)
@@ -248,16 +250,18 @@ def run(arguments: Sequence[str]) -> int:
         return exit_code(error)
 
 
-def _given(value: str | None, file: Path | None, output: Output, *, binary: bool) -> bytes:
+def _given(value: str | None, file: str | None, output: Output, *, binary: bool) -> bytes:
     """Read the value that is to be written, and refuse what is not text unless it is to be binary."""
     if (value is None) == (file is None):
         raise UsageError("give one of VALUE, --file FILE, and - for standard input")
     if file is not None:
         try:
-            data, origin = file.read_bytes(), str(file)
+            data, origin = Path(file).read_bytes(), file
         except OSError as error:
             raise UsageError(f"{file} can't be read: {error.strerror or error}") from error
     elif value == "-":
+        if sys.stdin is None:
+            raise UsageError("standard input is closed, so there is no value to read")
         data, origin = sys.stdin.buffer.read(), "standard input"
     else:
         data, origin = os.fsencode(value or ""), "VALUE"

@@ -9,16 +9,36 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import sys
-from collections.abc import Iterable, Mapping
-
-from rich.console import Console
-from rich.text import Text
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, TextIO
 
 from etha.kvstore.errors import WaitTimeoutError
-from etha_kvstore_cli.failures import BUG, exit_code
+from etha_kvstore_cli.failures import BUG, UnwritableError, exit_code
 
-__all__ = ["Output", "Warnings", "as_json", "shown", "text_of"]
+if TYPE_CHECKING:  # loading rich takes as long as reading a key does
+    from rich.console import Console, RenderableType
+
+__all__ = ["Output", "Warnings", "as_json", "can_draw", "shown", "text_of"]
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Tell whether what is written to a stream can be drawn over.
+
+    Parameters
+    ----------
+    stream : text file
+        Standard output or standard error.
+
+    Returns
+    -------
+    bool
+        Whether it is a terminal that moves its cursor, whatever the environment would have colours for.
+    """
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def shown(text: str) -> str:
@@ -82,12 +102,27 @@ def as_json(value: bytes, *, binary: bool = False) -> dict[str, str]:
     return {"base64": base64.b64encode(value).decode()}
 
 
-class _Console(Console):
-    """A console that leaves it to the command what a closed pipe means; rich has an exit code of its own for it."""
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
 
-    def on_broken_pipe(self) -> None:
-        """Pass the error on."""
+    class PipedConsole(Console):
+        """Leaves it to the command what a closed pipe means; rich has an exit code of its own for it."""
+
+        def on_broken_pipe(self) -> None:
+            raise
+
+    return PipedConsole(highlight=False, markup=False, emoji=False, stderr=stderr)
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """Say so, where the block can't write its result; a reader that has gone is no such failure."""
+    try:
+        yield
+    except BrokenPipeError:
         raise
+    except OSError as error:
+        raise UnwritableError(f"standard output can't be written: {error.strerror}") from error
 
 
 class Output:
@@ -106,30 +141,54 @@ class Output:
 
     def __init__(self, *, json: bool) -> None:
         self.json = json
-        self.screen = _Console(highlight=False, markup=False, emoji=False)
-        self.aside = _Console(highlight=False, markup=False, emoji=False, stderr=True)
+        self._drawn_on: Console | None = None
+
+    @cached_property
+    def screen(self) -> Console:
+        """Standard output."""
+        return _console(stderr=False)
+
+    @cached_property
+    def aside(self) -> Console:
+        """Standard error."""
+        return _console(stderr=True)
+
+    @contextmanager
+    def drawing(self, console: Console) -> Iterator[None]:
+        """Keep what is said during a block clear of what the block draws on a console."""
+        self._drawn_on = console
+        try:
+            yield
+        finally:
+            self._drawn_on = None
 
     def document(self, document: object) -> None:
         """Write one JSON document as one line, now."""
-        sys.stdout.write(json.dumps(document) + "\n")
-        sys.stdout.flush()
+        self.lines([json.dumps(document)])
 
     def lines(self, lines: Iterable[str]) -> None:
         """Write lines, now."""
-        sys.stdout.writelines(f"{line}\n" for line in lines)
-        sys.stdout.flush()
+        with _written():
+            sys.stdout.writelines(f"{line}\n" for line in lines)
+            sys.stdout.flush()
 
     def value(self, value: bytes) -> None:
         """Write a value as it is; on a terminal, as a line, and what a terminal might take for a command escaped."""
         if not sys.stdout.isatty():
-            sys.stdout.buffer.write(value)
-            sys.stdout.flush()
+            with _written():
+                sys.stdout.buffer.write(value)
+                sys.stdout.flush()
             return
         text = value.decode(errors="backslashreplace")
         lines = [line.expandtabs() for line in text.removesuffix("\n").split("\n")]
         if any(not line.isprintable() for line in lines):
             self.note("characters that are not printable are shown as escapes; send the output to a file to get them")
         self.lines(map(shown, lines))
+
+    def draw(self, renderable: RenderableType) -> None:
+        """Write what rich draws."""
+        with _written():
+            self.screen.print(renderable)
 
     def note(self, text: str) -> None:
         """Say something beside the result."""
@@ -157,7 +216,16 @@ class Output:
 
     def _aside(self, facts: Mapping[str, object], text: str) -> None:
         line = json.dumps(facts) if self.json else f"etha-kv: {shown(text)}"
-        self.aside.print(Text(line), soft_wrap=True)
+        if self._drawn_on is not None:
+            self._drawn_on.print(line, soft_wrap=True)
+            return
+        try:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            pass  # on a full disk there is no place to say so, and the exit code is what counts
 
 
 class Warnings(logging.Handler):

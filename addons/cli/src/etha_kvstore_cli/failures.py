@@ -2,7 +2,8 @@
 
 ``0`` found or done, ``1`` not found or timed out, ``2`` a mistake in the command or its configuration, ``3`` the
 store can't be reached or does not do what it was asked to. Beyond those, as shells have it, ``130`` after Ctrl-C, and
-``141`` where the reader of the output has gone; ``70`` is a bug, of this command or of a backend.
+``141`` where the reader of the output has gone; ``74`` where the output can't be written; ``70`` is a bug, of this
+command or of a backend.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ __all__ = [
     "EXIT_CODES",
     "NOT_FOUND",
     "NotFoundError",
+    "UnwritableError",
     "exit_code",
     "instead",
 ]
@@ -34,6 +36,7 @@ NOT_FOUND = 1
 USAGE = 2
 UNAVAILABLE = 3
 BUG = 70
+UNWRITABLE = 74
 
 EXIT_CODES = (
     "Exit codes: 0 found or done; 1 not found, or timed out; 2 a mistake in the command or its configuration; "
@@ -55,6 +58,10 @@ class NotFoundError(Exception):
     """What a command looked for is not in the store."""
 
 
+class UnwritableError(Exception):
+    """The result can't be written where it is to go."""
+
+
 def exit_code(error: Exception) -> int:
     """Tell which exit code an error has.
 
@@ -73,6 +80,8 @@ def exit_code(error: Exception) -> int:
         return NOT_FOUND if error.unreachable_for is None else UNAVAILABLE
     if isinstance(error, NotFoundError):
         return NOT_FOUND
+    if isinstance(error, UnwritableError):
+        return UNWRITABLE
     if isinstance(error, MISTAKES):
         return USAGE
     return UNAVAILABLE if isinstance(error, KVStoreError) else BUG

@@ -16,7 +16,7 @@ from etha.kvstore.errors import (
     WaitTimeoutError,
 )
 
-__all__ = ["Mirror", "View", "snapshot"]
+__all__ = ["TICK", "Mirror", "View", "snapshot"]
 
 PAUSE = 1.0
 """Seconds between two looks, on a backend that does not tell of changes."""
@@ -25,7 +25,7 @@ SHARE = 20
 """A pause is at least so many times as long as the look before it, so that looking never keeps a server busy."""
 
 TICK = 0.25
-"""Seconds after which a mirror to which nothing happens says so."""
+"""Seconds after which one to whom nothing happens sees whether the store still answers."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -58,7 +58,7 @@ class Invocation(NamedTuple):
 
 def _common(
     config: Annotated[
-        Path | None, typer.Option(help="A TOML file with a table kvstore.", rich_help_panel=WHICH)
+        str | None, typer.Option(metavar="FILE", help="A TOML file with a table kvstore.", rich_help_panel=WHICH)
     ] = None,
     url: Annotated[
         str | None,
@@ -85,8 +85,9 @@ def _common(
     json: Annotated[bool, typer.Option("--json", help="Write JSON, one document a line.")] = False,
 ) -> Invocation:
     """Make sense of the common options."""
-    components = component or []
-    named = choose_target(config, url, backend, namespace, components[0] if components else None, option or ())
+    components = list(component or ())
+    file = None if config is None else Path(config)
+    named = choose_target(file, url, backend, namespace, components[0] if components else None, option or ())
     return Invocation(named, Output(json=json), components)
 
 
@@ -106,13 +107,10 @@ def with_store_options(*, apart: bool = True) -> Callable[[_Command], _Command]:
     """
 
     def decorate(function: _Command) -> _Command:
-        own = list(inspect.signature(function).parameters.values())[1:]
-        common = list(inspect.signature(_common).parameters.values())
-        hints = get_type_hints(_common, include_extras=True) | get_type_hints(function, include_extras=True)
-        parameters = [
-            parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
-            for parameter in [*own, *common]
-        ]
+        # Not by get_type_hints, which in Python 3.10 wraps what defaults to None once more, and typer loses the option.
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        common = list(inspect.signature(_common, eval_str=True).parameters.values())
+        parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in [*own, *common]]
 
         def command(**given: Any) -> int | None:
             invocation = _common(**{parameter.name: given.pop(parameter.name) for parameter in common})

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from etha_kvstore_cli.console import as_json, shown, text_of
 from etha_kvstore_cli.mirror import View
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["clock", "columns", "entries", "key_table", "runs"]
 
@@ -34,8 +36,12 @@ def entries(state: Mapping[str, bytes]) -> list[dict[str, str]]:
 def columns(state: Mapping[str, bytes], *, aligned: bool) -> list[str]:
     """Write keys and values in lines: aligned for a person, with a tab between them for another program."""
     rows = [(shown(key), text_of(value)) for key, value in sorted(state.items())]
-    width = max((len(key) for key, _ in rows), default=0)
-    return [f"{key:{width}}  {value}" if aligned else f"{key}\t{value}" for key, value in rows]
+    if not aligned:
+        return [f"{key}\t{value}" for key, value in rows]
+    from rich.cells import cell_len
+
+    width = max((cell_len(key) for key, _ in rows), default=0)
+    return [f"{key}{' ' * (width - cell_len(key))}  {value}" for key, value in rows]
 
 
 def key_table(view: View, most: int) -> Table:
@@ -53,11 +59,14 @@ def key_table(view: View, most: int) -> Table:
     rich.table.Table
         The table.
     """
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, expand=True, header_style="bold")
     table.add_column("key", no_wrap=True, overflow="ellipsis", ratio=2)
     table.add_column("value", no_wrap=True, overflow="ellipsis", ratio=3)
     table.add_column("changed", no_wrap=True, width=8)
-    keys = sorted(view.state)
+    keys = sorted(view.state, key=_by_number)
     left_out = len(keys) - max(most, 1)
     if left_out > 0:
         keys = sorted(keys, key=lambda key: -view.changed.get(key, 0.0))[: max(most - 1, 1)]
@@ -70,6 +79,11 @@ def key_table(view: View, most: int) -> Table:
     if left_out > 0:
         table.add_row(Text(f"and {len(view.state) - len(keys):,} more"), "", "")
     return table
+
+
+def _by_number(key: str) -> list[str | int]:
+    """Have rank 2 stand before rank 10."""
+    return [int(part) if at % 2 else part for at, part in enumerate(re.split("([0-9]+)", key))]
 
 
 def runs(names: Sequence[str]) -> str:

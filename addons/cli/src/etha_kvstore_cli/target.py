@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class UsageError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """One store, as the options of a command name it. Nothing is read or opened before it is asked for.
+    """One store, as the options of a command name it. Nothing is read or opened before it is asked for, or read twice.
 
     Parameters
     ----------
@@ -55,6 +56,10 @@ class Target:
         ConfigError
             If it can't be read, or is incomplete.
         """
+        return self._settings
+
+    @cached_property
+    def _settings(self) -> Configuration:
         return read_config(self.source, **({} if self.component is None else {"component": self.component}))
 
     def open(self, patience: float | None = None) -> KVStore:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from etha.kvstore import KVStore
 from etha_kvstore_cli.apart import is_leaving, restoring
-from etha_kvstore_cli.console import Output, shown, text_of
+from etha_kvstore_cli.console import Output, can_draw, shown, text_of
 from etha_kvstore_cli.failures import instead
 from etha_kvstore_cli.mirror import Mirror, View, snapshot
 from etha_kvstore_cli.show import clock, entries, key_table, runs
@@ -82,20 +82,20 @@ def top(store: KVStore, output: Output, components: Sequence[str], readiness: Re
     once : bool
         Draw one frame and return, as happens too where nobody looks at a terminal.
     """
-    if once or output.json or not output.screen.is_terminal:
+    if once or output.json or not can_draw(sys.stdout):
         with instead(ADVICE):
             views = {component: View(snapshot(store, "*", component)) for component in components}
         if output.json:
             output.document(_document(store, views, readiness))
         else:
-            output.screen.print(_frame(store, views, readiness, rows=None))
+            output.draw(_frame(store, views, readiness, rows=None))
         return
     with instead(ADVICE):
         mirrors = {component: Mirror(store, "*", component) for component in components}
         for mirror in mirrors.values():
             mirror.start()
         live = Live(console=output.screen, screen=True, auto_refresh=False)
-        with restoring(live.stop), live, _keyboard() as pressed:
+        with output.drawing(output.screen), restoring(live.stop), live, _keyboard() as pressed:
             while pressed() != "q" and not is_leaving():
                 for mirror in mirrors.values():
                     if mirror.error is not None:
@@ -124,13 +124,14 @@ def _frame(store: KVStore, views: Mapping[str, View], readiness: Readiness, rows
         at, change = last
         event = "deleted" if change.value is None else f"= {text_of(change.value, 40)}"
         drawn.append(_line(f"last change  {clock(at)}  {component}  {change.key} {event}"))
-    most = sum(len(view.state) for view in views.values()) if rows is None else (rows - 2) // max(len(views), 1) - 4
+    most = sum(len(view.state) for view in views.values()) if rows is None else (rows - 2) // max(len(views), 1) - 5
     for component, view in views.items():
         ready, waiting = readiness.sort(view.state)
         drawn += [Text(), _line(f"{component}{'  (the store does not answer)' if view.silent else ''}", "bold")]
         if ready or waiting:
-            said = f"ready  {len(ready)} of {len(ready) + len(waiting)}: {runs(ready) or 'none'}"
-            drawn.append(_line(said + (f"   not yet: {runs(waiting)}" if waiting else "")))
+            drawn.append(_line(f"ready    {len(ready):,} of {len(ready) + len(waiting):,}: {runs(ready) or 'none'}"))
+        if waiting:  # on a line of its own, since the names of those that are ready may fill theirs
+            drawn.append(_line(f"not yet  {len(waiting):,}: {runs(waiting)}"))
         drawn.append(key_table(view, most) if view.state else _line("no keys"))
     return Group(*drawn)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 
-from rich.live import Live
-
 from etha.kvstore import KVStore
+from etha.kvstore.errors import WaitTimeoutError
 from etha_kvstore_cli.apart import restoring
-from etha_kvstore_cli.console import Output, as_json, shown, text_of
+from etha_kvstore_cli.console import Output, as_json, can_draw, shown, text_of
 from etha_kvstore_cli.failures import instead
-from etha_kvstore_cli.mirror import Mirror
-from etha_kvstore_cli.show import key_table
+from etha_kvstore_cli.mirror import TICK, Mirror
 from etha_kvstore_cli.target import UsageError
 
 __all__ = ["watch_lines", "watch_table"]
@@ -34,8 +33,16 @@ def watch_lines(store: KVStore, output: Output, pattern: str) -> None:
     with instead(ADVICE), store.watch(pattern) as watch:
         for key, value in sorted(watch.state.items()):
             _write(output, "is", key, value)
-        for change in watch:
-            _write(output, "deleted" if change.value is None else "set", change.key, change.value)
+        silent = False
+        while True:
+            try:
+                change = watch.next(TICK)
+            except WaitTimeoutError as nothing:
+                if silent != (nothing.__cause__ is not None):
+                    silent = not silent
+                    output.note("the store does not answer" if silent else "the store answers again")
+            else:
+                _write(output, "deleted" if change.value is None else "set", change.key, change.value)
 
 
 def watch_table(store: KVStore, output: Output, pattern: str) -> None:
@@ -50,18 +57,25 @@ def watch_table(store: KVStore, output: Output, pattern: str) -> None:
     pattern : str
         Which keys.
     """
-    if output.json or not output.screen.is_terminal:
+    from rich.console import Group
+    from rich.live import Live
+
+    from etha_kvstore_cli.show import key_table
+
+    if output.json or not can_draw(sys.stdout):
         raise UsageError("--table is for a terminal, and goes without --json; leave it out, and each change is a line")
     with instead(ADVICE):
         store.watch(pattern)  # not entered: only to see whether there is one
     mirror = Mirror(store, pattern)
     mirror.start()
     live = Live(console=output.screen, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
-    with restoring(live.stop), live:
+    with output.drawing(output.screen), restoring(live.stop), live:
         while mirror.is_alive():
             mirror.moved.wait(1.0)
             mirror.moved.clear()
-            live.update(key_table(mirror.view(), output.screen.height - 2), refresh=True)
+            view = mirror.view()
+            table = key_table(view, output.screen.height - 2 - view.silent)
+            live.update(Group(table, "the store does not answer") if view.silent else table, refresh=True)
     if mirror.error is not None:
         raise mirror.error
 
