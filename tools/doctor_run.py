@@ -1,4 +1,4 @@
-"""The command ``etha-kv doctor`` run as a user runs it, and what it said, for the tests."""
+"""The command ``etha-kv doctor`` run as a user runs it, and what it or a backend's diagnosis said, for the tests."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Diagnosis", "run_doctor"]
+__all__ = ["Diagnosis", "install", "run_doctor", "said", "the_one"]
 
 
 class Diagnosis(NamedTuple):
@@ -68,3 +69,50 @@ def run_doctor(*arguments: str, environment: Mapping[str, str] | None = None) ->
     document = json.loads(ended.stdout)
     assert document["exit_code"] == ended.returncode
     return Diagnosis(ended.returncode, document["findings"], ended.stdout + ended.stderr)
+
+
+def install(folder: Path, distribution: str, backend: str, plugin: str) -> None:
+    """Write what pip would unpack of a stranger's small distribution.
+
+    Parameters
+    ----------
+    folder : Path
+        Where; it is to stand in ``PYTHONPATH``.
+    distribution, backend : str
+        Their names.
+    plugin : str
+        The text of its module, in which ``{backend}`` and ``{module}`` stand for the names.
+    """
+    module = distribution.replace("-", "_")
+    metadata = folder / f"{module}-1.2.3.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2.3\n")
+    (metadata / "entry_points.txt").write_text(f"[etha.kvstore]\n{backend} = {module}\n")
+    (folder / f"{module}.py").write_text(plugin.replace("{backend}", backend).replace("{module}", module))
+
+
+def said(level: str, found: Iterable[tuple[str, str]]) -> list[str]:
+    """Give what a backend's diagnosis said on a level, but for the version of the server that the tests happen to have.
+
+    Parameters
+    ----------
+    level : str
+        ``good``, ``doubtful`` or ``bad``.
+    found : iterable of (str, str)
+        Level and message each.
+
+    Returns
+    -------
+    list of str
+        The messages.
+    """
+    return [text for each, text in found if each == level and "-> upgrade to" not in text]
+
+
+def the_one(level: str, found: Iterable[tuple[str, str]]) -> str:
+    """Give the only thing that was said on a level, once it is sure that it says what is wrong and what to do."""
+    (text,) = said(level, found)
+    what, _, cure = text.partition(" -> ")
+    assert what
+    assert cure
+    return text

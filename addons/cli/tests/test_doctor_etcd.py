@@ -1,21 +1,19 @@
-"""``etha-kv doctor`` on an etcd that is well, and on those that are not."""
+"""``etha-kv doctor`` on an etcd that is well, and on those that are not: the way there, the servers, the cluster."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
-from authority import Authority
 from doctor_run import Diagnosis, run_doctor
 from etcd_server import EtcdCluster, EtcdServer, crash_etcd, etcd_version, free_port
-from laboratory import Users
+from etcd_troubles import SMALL, fill, learner_beside, make_data_differ
 
 pytestmark = pytest.mark.xdist_group("doctor-etcd")
-
-USER = f"{Users.NAME}:{Users.PASSWORD}"
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +22,14 @@ def older() -> Iterator[EtcdServer]:
         yield server
 
 
-def examine(endpoints: str, *arguments: str, where: str = "job/trainer", query: str = "") -> Diagnosis:
-    return run_doctor("--url", f"etcd://{endpoints}/{where}?{query}".rstrip("?"), *arguments)
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[EtcdCluster]:
+    with EtcdCluster(3) as running:
+        yield running
 
 
-def but_for_the_version(found: Diagnosis, *levels: str) -> list[str]:
-    return [text for text in found.of(*levels) if "-> upgrade to" not in text]
+def examine(*endpoints: str, query: str = "", **environment: str) -> Diagnosis:
+    return run_doctor("--url", f"etcd://{','.join(endpoints)}/job/trainer?{query}".rstrip("?"), environment=environment)
 
 
 # --- all is well ---
@@ -37,128 +37,129 @@ def but_for_the_version(found: Diagnosis, *levels: str) -> list[str]:
 
 def test_a_healthy_store_is_good_but_for_the_age_of_its_server(older: EtcdServer) -> None:
     found = examine(older.endpoint)
-    assert but_for_the_version(found, "bad", "doubtful") == []
-    told = found.of("good")
-    assert any(f"etcd at {older.endpoint} answers in" in text for text in told)
+    assert found.code == 0
+    assert found.of("bad") == []
+    (old,) = found.of("doubtful")
+    assert old.startswith(f"etcd at {older.endpoint} is {etcd_version(crash_etcd())}, which")
+    assert " -> upgrade to" in old
+    good = found.of("good")
+    assert any(f"etcd at {older.endpoint} answers in" in text for text in good)
     for what in ("read", "list", "write", "read back", "watch", "delete"):
-        assert any(text.startswith(f"{what}: works") for text in told), what
+        assert any(text.startswith(f"{what}: works") for text in good), what
     assert any(
-        text.startswith("limits: timeout=10.0, connect_timeout=30.0, max_request_bytes=1572864") for text in told
+        text.startswith("limits: timeout=10.0, connect_timeout=30.0, max_request_bytes=1572864") for text in good
     )
     assert older.ctl("get", "", "--from-key", "--keys-only") == "", "the key of the probe is gone"
-
-
-def test_an_old_server_is_named_with_what_to_do(older: EtcdServer) -> None:
-    version = etcd_version(crash_etcd())
-    found = examine(older.endpoint, "--read-only")
-    told = [text for text in found.of("bad", "doubtful") if "-> upgrade to" in text]
-    assert len(told) == 1
-    assert f"etcd at {older.endpoint} is {version}, which" in told[0]
 
 
 # --- no way there ---
 
 
-def test_a_port_where_nobody_listens_ends_with_3() -> None:
+def test_a_port_where_nobody_listens_ends_with_3_and_is_the_first_to_be_mended() -> None:
     endpoint = f"127.0.0.1:{free_port()}"
     found = examine(endpoint)
     assert found.code == 3
-    assert any(text.startswith(f"etcd at {endpoint}: nobody listens there -> start etcd") for text in found.of("bad"))
+    reached, opened = found.of("bad")
+    assert reached.startswith(f"etcd at {endpoint}: nobody listens there -> start etcd")
+    assert opened.startswith("the store can't be opened")
+    assert opened.endswith("-> see the bad lines before this one")
+
+
+def test_a_name_that_does_not_resolve_ends_with_3() -> None:
+    found = examine("etcd.invalid:2379")
+    assert found.code == 3
+    assert "the name 'etcd.invalid' does not resolve -> correct the endpoint" in found.of("bad")[0]
 
 
 def test_one_that_takes_connections_and_says_nothing_ends_with_3() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         found = examine(f"127.0.0.1:{silent.getsockname()[1]}")
     assert found.code == 3
-    assert any("says nothing within 1.5 s -> is the process frozen" in text for text in found.of("bad"))
+    assert "says nothing within 1.5 s -> is the process frozen" in found.of("bad")[0]
 
 
-# --- TLS ---
-
-
-def test_another_authority_ends_with_3(tmp_path: Path) -> None:
-    for folder in ("ours", "theirs"):
-        (tmp_path / folder).mkdir()
-    ours, theirs = (Authority(tmp_path / folder) for folder in ("ours", "theirs"))
-    with EtcdServer(*theirs.issue("server", "127.0.0.1").as_server, tls=True) as server:
-        found = examine(server.endpoint, query=f"ca_cert={ours.ca}")
-        assert but_for_the_version(examine(server.endpoint, query=f"ca_cert={theirs.ca}"), "bad") == []
+def test_a_frozen_server_ends_with_3_within_seconds() -> None:
+    with EtcdServer() as server:
+        server.freeze()
+        began = monotonic()
+        found = examine(server.endpoint)
+        took = monotonic() - began
     assert found.code == 3
-    assert any("not trusted here" in text and "-> give that authority's file" in text for text in found.of("bad"))
+    assert "says nothing within 1.5 s -> is the process frozen" in found.of("bad")[0]
+    assert took < 15.0
 
 
-def test_an_expired_certificate_ends_with_3(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    with EtcdServer(*authority.issue("server", "127.0.0.1", ends=-1.0).as_server, tls=True) as server:
-        found = examine(server.endpoint, query=f"ca_cert={authority.ca}")
-    assert found.code == 3
-    assert any("its certificate has expired -> renew it" in text for text in found.of("bad"))
-
-
-# --- users ---
-
-
-@pytest.fixture(scope="module")
-def users_etcd() -> Iterator[EtcdServer]:
-    with EtcdServer("--bcrypt-cost", "4") as server:
-        Users(server)
-        yield server
-
-
-def test_a_wrong_password_ends_with_3_and_is_not_shown(users_etcd: EtcdServer) -> None:
-    found = examine(f"{Users.NAME}:canary-31415@{users_etcd.endpoint}")
-    assert found.code == 3
-    assert any("the user was refused" in text and "-> correct user and password" in text for text in found.of("bad"))
-    assert "canary-31415" not in found.text
-
-
-def test_a_user_without_the_right_to_the_namespace_is_told_which_it_is(users_etcd: EtcdServer) -> None:
-    found = examine(f"{USER}@{users_etcd.endpoint}", where="other/trainer")
-    assert found.code == 1
-    told = [text.partition(" refused: ")[0] for text in found.of("bad") if "permission denied" in text]
-    assert told == ["read:", "list:", "write:"]
-    assert any("'other/trainer/etha-kv-doctor/" in text and "grant-permission" in text for text in found.of("bad"))
-
-
-def test_a_user_who_may_only_read_is_told_that_writing_is_refused(users_etcd: EtcdServer) -> None:
-    root = ("--user", Users.ROOT)
-    users_etcd.ctl(*root, "user", "add", "reader:reader-password")
-    users_etcd.ctl(*root, "role", "add", "reader")
-    users_etcd.ctl(*root, "role", "grant-permission", "reader", "read", "--prefix=true", "shared/c/")
-    users_etcd.ctl(*root, "user", "grant-role", "reader", "reader")
-    found = examine(f"reader:reader-password@{users_etcd.endpoint}", where="shared/c")
-    told = [text.partition(" refused: ")[0] for text in found.of("bad") if "permission denied" in text]
-    assert told == ["write:"]
-    allowed = [text.partition(":")[0] for text in found.of("good") if ": works" in text]
-    assert allowed == ["read", "list"]
-    assert found.code == 1
-    assert (
-        but_for_the_version(
-            examine(f"reader:reader-password@{users_etcd.endpoint}", "--read-only", where="shared/c"), "bad"
-        )
-        == []
-    )
-
-
-# --- the servers' state ---
+# --- one server ---
 
 
 def test_a_server_that_is_out_of_space_is_told_with_the_cure() -> None:
-    with EtcdServer() as server:
-        server.run_out_of_space()
+    with EtcdServer(*SMALL) as server:
+        fill(server)
         found = examine(server.endpoint)
     assert found.code == 1
-    assert any("alarm NOSPACE" in text and "etcdctl alarm disarm" in text for text in found.of("bad"))
-    assert any(text.startswith("write: failed") for text in found.of("bad"))
+    alarm, written = found.of("bad")
+    assert "alarm NOSPACE" in alarm
+    assert "etcdctl alarm disarm" in alarm
+    assert written.startswith("write: failed")
 
 
-def test_a_cluster_without_a_quorum_ends_with_3() -> None:
-    with EtcdCluster(3) as cluster:
-        for member in cluster.followers:
-            member.kill()
-        found = examine(",".join(cluster.endpoints))
+def test_a_request_size_that_the_server_does_not_take_is_told(older: EtcdServer) -> None:
+    found = examine(older.endpoint, query="max_request_bytes=3000000")
+    assert found.code == 1
+    assert "takes requests of 1572864 bytes at the most" in found.of("bad")[0]
+
+
+def test_a_clock_an_hour_ahead_is_told(older: EtcdServer, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import time\nright = time.time\ntime.time = lambda: right() + 3600\n")
+    found = examine(older.endpoint, PYTHONPATH=str(tmp_path))
+    assert any("behind this machine's -> set both by NTP" in text for text in found.of("doubtful"))
+
+
+def test_a_learner_ends_with_3() -> None:
+    with EtcdServer() as voter, learner_beside(voter) as learner:
+        found = examine(learner.endpoint)
+    assert found.code == 3
+    assert "is a learner, which serves nobody -> name voting members, or promote it" in found.of("bad")[0]
+
+
+# --- a cluster ---
+
+
+def test_one_of_three_members_that_is_away_is_doubtful_and_the_rest_works(cluster: EtcdCluster) -> None:
+    away = cluster.followers[0]
+    away.kill()
+    try:
+        found = examine(*cluster.endpoints)
+    finally:
+        cluster.start([away])
+    assert found.code == 0
+    assert found.of("bad") == []
+    assert any(text.startswith(f"etcd at {away.endpoint}: nobody listens there") for text in found.of("doubtful"))
+    assert any(text.startswith("delete: works") for text in found.of("good"))
+
+
+def test_a_cluster_without_a_quorum_ends_with_3(cluster: EtcdCluster) -> None:
+    away = cluster.followers
+    for member in away:
+        member.kill()
+    try:
+        found = examine(*cluster.endpoints)
+    finally:
+        cluster.start(away)
     assert found.code == 3
     assert any("a read that needs a quorum failed" in text and "start the members" in text for text in found.of("bad"))
+
+
+def test_members_whose_data_differ_are_told_and_nothing_is_blamed_on_the_backend() -> None:
+    with make_data_differ() as differing:
+        found = examine(*differing.endpoints)
+    assert found.code == 1
+    bad = found.of("bad")
+    assert "holds other data than the rest (alarm CORRUPT)" in bad[0]
+    assert not any("report it to who makes that backend" in text for text in bad)
+
+
+# --- the configuration ---
 
 
 def test_a_name_in_the_configuration_that_is_no_option_ends_with_2() -> None:
@@ -166,3 +167,9 @@ def test_a_name_in_the_configuration_that_is_no_option_ends_with_2() -> None:
     assert found.code == 2
     assert any("did you mean 'password'?" in text for text in found.of("bad"))
     assert "canary-31415" not in found.text
+
+
+def test_a_file_that_can_not_be_read_is_named_although_its_option_may_hold_a_secret(tmp_path: Path) -> None:
+    found = examine("127.0.0.1:2379", query=f"ca_cert={tmp_path}/ca.pem")
+    assert found.code == 2
+    assert all(f"{tmp_path}/ca.pem can't be read: No such file" in text for text in found.of("bad"))

@@ -7,10 +7,10 @@ import subprocess
 import sys
 from ipaddress import ip_address
 from threading import Event, Thread
-from typing import Any
 
 import pytest
 
+from doctor_run import said, the_one
 from etcd_server import free_port
 from etha_kvstore_tcpstore import diagnose as diagnosis
 from etha_kvstore_tcpstore.address import Address
@@ -30,18 +30,6 @@ def at(port: int, **options: object) -> dict[str, object]:
     return {"host": "127.0.0.1", "port": port, **options}
 
 
-def of(level: str, options: dict[str, Any]) -> list[str]:
-    return [text for each, text in diagnose(options) if each == level]
-
-
-def the_one(level: str, options: dict[str, Any]) -> str:
-    (text,) = of(level, options)
-    what, _, cure = text.partition(" -> ")
-    assert what
-    assert cure
-    return text
-
-
 # --- a server ---
 
 
@@ -52,18 +40,18 @@ def test_of_a_server_that_is_well_everything_is_good(host: TorchHost) -> None:
 
 
 def test_nothing_is_written(host: TorchHost) -> None:
-    told = [next(text for text in of("good", at(host.port)) if "it holds" in text) for _ in range(2)]
+    told = [next(text for text in said("good", diagnose(at(host.port))) if "it holds" in text) for _ in range(2)]
     assert told[0].partition("it holds")[2] == told[1].partition("it holds")[2]
 
 
 def test_a_port_where_nobody_listens() -> None:
-    assert "nobody listens -> start the process that hosts (is_master)" in the_one("bad", at(free_port()))
+    assert "nobody listens -> start the process that hosts (is_master)" in the_one("bad", diagnose(at(free_port())))
 
 
 def test_a_frozen_host(own_host: TorchHost) -> None:
     own_host.freeze()
     with takes(at_most=3 * diagnosis.PATIENCE + 1.0):
-        told = the_one("bad", at(own_host.port))
+        told = the_one("bad", diagnose(at(own_host.port)))
     assert "takes connections and says nothing within 1.5 s -> is the process that hosts frozen?" in told
 
 
@@ -71,7 +59,7 @@ def test_a_web_server_is_told_from_a_tcpstore() -> None:
     port = free_port()
     stranger = Stranger(f"127.0.0.1:{port}")
     try:
-        assert "is a web server and no TCPStore -> correct host and port" in the_one("bad", at(port))
+        assert "is a web server and no TCPStore -> correct host and port" in the_one("bad", diagnose(at(port)))
     finally:
         stranger.leave()
 
@@ -86,7 +74,7 @@ def test_what_hangs_up_is_told_from_a_tcpstore() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         Thread(target=hang_up, args=(listener,), daemon=True).start()
-        told = the_one("bad", at(listener.getsockname()[1]))
+        told = the_one("bad", diagnose(at(listener.getsockname()[1])))
         listener.shutdown(socket.SHUT_RDWR)
     assert "does not answer as a TCPStore does -> correct host and port" in told
 
@@ -95,12 +83,12 @@ def test_what_hangs_up_is_told_from_a_tcpstore() -> None:
 
 
 def test_a_name_that_does_not_resolve() -> None:
-    told = the_one("bad", {"host": "trainer-0.invalid", "port": 29500})
+    told = the_one("bad", diagnose({"host": "trainer-0.invalid", "port": 29500}))
     assert "'trainer-0.invalid' does not resolve -> correct the option host" in told
 
 
 def test_what_is_no_name() -> None:
-    assert "is no host name -> correct" in the_one("bad", {"host": "h" * 300, "port": 29500})
+    assert "is no host name -> correct" in the_one("bad", diagnose({"host": "h" * 300, "port": 29500}))
 
 
 def test_a_name_service_that_says_nothing_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +100,7 @@ def test_a_name_service_that_says_nothing_holds_nobody_up(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     with takes(at_most=diagnosis.PATIENCE + 1.0):
-        told = the_one("bad", {"host": "trainer-0", "port": 29500})
+        told = the_one("bad", diagnose({"host": "trainer-0", "port": 29500}))
     never.set()
     assert "the name service says nothing" in told
 
@@ -120,7 +108,7 @@ def test_a_name_service_that_says_nothing_holds_nobody_up(monkeypatch: pytest.Mo
 def test_a_name_that_means_each_machine_itself_is_doubtful(host: TorchHost, monkeypatch: pytest.MonkeyPatch) -> None:
     local = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", host.port))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: local)
-    told = the_one("doubtful", {"host": "trainer-0", "port": host.port})
+    told = the_one("doubtful", diagnose({"host": "trainer-0", "port": host.port}))
     assert "resolves to 127.0.0.1, which on every machine means that machine itself -> give an address" in told
 
 
@@ -176,32 +164,32 @@ print("torch" in sys.modules)
 
 def test_the_masters_port_is_tried_and_nothing_is_hosted() -> None:
     port = free_port()
-    assert any("the port is free" in text for text in of("good", at(port, is_master=True)))
+    assert any("the port is free" in text for text in said("good", diagnose(at(port, is_master=True))))
     socket.create_server(("127.0.0.1", port)).close()
 
 
 def test_a_port_that_is_taken(host: TorchHost) -> None:
-    assert "the port is taken -> choose another" in the_one("bad", at(host.port, is_master=True))
+    assert "the port is taken -> choose another" in the_one("bad", diagnose(at(host.port, is_master=True)))
 
 
 def test_an_address_of_another_machine_can_host_nothing_here() -> None:
-    told = the_one("bad", {"host": "203.0.113.1", "port": 29500, "is_master": True})
+    told = the_one("bad", diagnose({"host": "203.0.113.1", "port": 29500, "is_master": True}))
     assert "it is no address of this machine -> host it where the address belongs" in told
 
 
 def test_a_master_beside_torchruns_agent_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     monkeypatch.setenv("MASTER_PORT", str(port))
-    assert "init_process_group will host its store" in the_one("bad", at(port, is_master=True))
+    assert "init_process_group will host its store" in the_one("bad", diagnose(at(port, is_master=True)))
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
-    assert "-> leave host, port and is_master away" in the_one("bad", at(port, is_master=True))
+    assert "-> leave host, port and is_master away" in the_one("bad", diagnose(at(port, is_master=True)))
 
 
 def test_the_agents_store_is_examined(host: TorchHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("MASTER_PORT", str(host.port))
-    told = of("good", {})
+    told = said("good", diagnose({}))
     assert any(f"torchrun's agent is said to host the store, at {host.endpoint}" in text for text in told)
     assert any("a TCPStore answers" in text for text in told)
 
@@ -213,4 +201,4 @@ def test_the_agents_store_is_examined(host: TorchHost, monkeypatch: pytest.Monke
     "options", [{}, {"host": "127.0.0.1"}, at(0), at(1, no_such_option=1), {"host": "127.0.0.1", "port": "many"}]
 )
 def test_options_that_make_no_sense_are_told_and_raise_nothing(options: dict[str, object]) -> None:
-    assert " -> correct the options" in the_one("bad", options)
+    assert " -> correct the options" in the_one("bad", diagnose(options))

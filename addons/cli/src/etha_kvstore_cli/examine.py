@@ -81,11 +81,11 @@ def _examine_store(report: Report, target: Target, *, read_only: bool) -> None:
         report.failed("the store can't be opened", error)
         report.end_with(exit_code(error))
         return
-    longest = PATIENCE
+    longest, cure = PATIENCE, ""
     if spec.diagnose is not None:
         report.step(f"the diagnosis of backend {spec.name!r}")
         if not _diagnose(report, spec, options):
-            longest = {**PATIENCE, "connect_timeout": LITTLE_PATIENCE}
+            longest, cure = {**PATIENCE, "connect_timeout": LITTLE_PATIENCE}, "see the bad lines before this one"
     _tell_limits(report, spec, options)
     if options.get("is_master"):
         report.found("good", "a store that hosts its server is not opened here, since the doctor would be the host")
@@ -99,7 +99,7 @@ def _examine_store(report: Report, target: Target, *, read_only: bool) -> None:
     try:
         store = open_store(spec.name, namespace=settings.namespace, component=settings.component, **options)
     except Exception as error:  # noqa: BLE001 (a stranger's store may fail with anything)
-        report.failed("the store can't be opened", error)
+        report.failed("the store can't be opened", error, cure=cure)
         report.end_with(exit_code(error))
         return
     try:

@@ -7,7 +7,9 @@ end with, and ``done`` comes last, unless the process is ended before.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TextIO
 
 from etha.kvstore.errors import (
@@ -31,11 +33,12 @@ SHORTEST_SECRET = 4
 
 CURES: tuple[tuple[type[Exception], str], ...] = (
     (ConfigError, "correct the configuration"),
+    (ValueError, "correct the value that it names"),
     (BackendNotFoundError, "correct the name, or install the distribution that offers it"),
     (BackendConflictError, "uninstall all of them but one"),
     (BackendIncompatibleError, "upgrade the older one"),
     (BackendLoadError, "install that distribution again, or a version that fits the rest, or uninstall it"),
-    (AuthenticationError, "have the right granted to the user, or correct the login"),
+    (AuthenticationError, "correct the certificates or the login, or have the right granted to the user"),
     (StoreFullError, "make space on the server"),
     (KVStoreError, "see what is said of the server and its address"),
     (Exception, "report it to who makes that backend"),
@@ -57,10 +60,13 @@ class Report:
         self._secrets: list[str] = []
 
     def keep_secret(self, spec: BackendSpec, options: Mapping[str, object]) -> None:
-        """Never show the values of the options that the backend calls secret, unless they are too short to be told."""
+        """Never show the values of the options that the backend calls secret, unless they are too short to be told.
+
+        A path is shown, since it is no secret itself, and whoever looks for a file that can't be read has to see it.
+        """
         secret = {option.name for option in spec.options if option.secret}
         values = (str(value) for name, value in options.items() if name in secret)
-        self._secrets += [value for value in values if len(value) >= SHORTEST_SECRET]
+        self._secrets += [value for value in values if len(value) >= SHORTEST_SECRET and not _is_path(value)]
 
     def step(self, doing: str) -> None:
         """Say what is about to be done."""
@@ -72,9 +78,9 @@ class Report:
             message = message.replace(secret, "***")
         self._send({"level": level, "message": message})
 
-    def failed(self, what: str, error: Exception) -> None:
-        """Say what an error kept from being done."""
-        cure = next(cure for kind, cure in CURES if isinstance(error, kind))
+    def failed(self, what: str, error: Exception, *, cure: str = "") -> None:
+        """Say what an error kept from being done, and what to do about it, where `CURES` knows nothing better."""
+        cure = cure or next(cure for kind, cure in CURES if isinstance(error, kind))
         told = str(error) if isinstance(error, KVStoreError) else f"{type(error).__name__}: {error}"
         self.found("bad", f"{what}: {told} -> {cure}")
 
@@ -89,3 +95,9 @@ class Report:
     def _send(self, document: Mapping[str, object]) -> None:
         self._stream.write(json.dumps(document) + "\n")
         self._stream.flush()
+
+
+def _is_path(value: str) -> bool:
+    """Tell whether a value begins with a folder of this machine; a secret that merely has slashes does not."""
+    root, *parts = Path(value).parts or ("",)
+    return root == os.sep and len(parts) > 1 and os.path.isdir(root + parts[0])  # noqa: PTH112 (which fails on a PEM)
