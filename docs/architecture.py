@@ -47,7 +47,7 @@ BACKENDS = (
     ("memory", "etha-kvstore-memory", ("this process",), "place"),
     ("tcpstore", "etha-kvstore-tcpstore", ("a TCPStore in a rank,", "or in torchrun's agent"), "place"),
     ("etcd", "etha-kvstore-etcd", ("an etcd cluster",), "place"),
-    ("yours", "a package of anybody's", ("a file, a service, ...",), "theirs"),
+    ("yours", "such as etha-kvstore-sqlite", ("a SQLite file, a service, ...",), "theirs"),
 )
 """The plugins from left to right, and where each keeps the keys."""
 

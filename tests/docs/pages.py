@@ -5,6 +5,8 @@ A comment on the line before a block says what the block can't say itself:
 - ``<!-- file: NAME -->``: the block is a file's content; of a ``diff``, what is changed in the file.
 - ``<!-- in another terminal -->``: the block's commands run while the last command of the block before goes on.
 - ``<!-- prints -->``: the block is what the page's Python has printed since the last such block.
+- ``<!-- on a terminal: COMMAND -->``: the block is what the command shows on one, which the tests of the add-on see.
+- ``<!-- from: NAME -->``: the block stands as it is, but for indentation, in a file of the repository.
 - ``<!-- not run: REASON -->``: nothing here can run it.
 
 In what is printed, ``...`` stands for anything: within a line for any text, alone on a line for any lines.
@@ -47,6 +49,11 @@ class Block(NamedTuple):
         """The file whose content it is; empty where it is none."""
         return self.mark.removeprefix("file: ") if self.mark.startswith("file: ") else ""
 
+    @property
+    def source(self) -> str:
+        """The file that it is from; empty where it is from none."""
+        return self.mark.removeprefix("from: ") if self.mark.startswith("from: ") else ""
+
 
 class Command(NamedTuple):
     """One command of a console block, and what the page says that it prints."""
@@ -58,7 +65,7 @@ class Command(NamedTuple):
 def pages() -> list[Path]:
     """List all pages that have a block to run."""
     found = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("*/README.md")]
-    found += [*ROOT.glob("plugins/*/README.md"), *ROOT.glob("addons/*/README.md")]
+    found += (page for folder in ("plugins", "addons", "examples") for page in ROOT.glob(f"{folder}/*/README.md"))
     return sorted(page for page in found if any(block.language in LANGUAGES for block in blocks_of(page)))
 
 

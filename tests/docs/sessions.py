@@ -1,4 +1,7 @@
-"""A page's blocks run in order: its Python in one process, its commands in shells, its servers real."""
+"""A page's blocks run in order: its Python in one process, its commands in shells, its servers real.
+
+What a page installs is installed already, or ``pip`` finds nothing of that name: it is kept from any index.
+"""
 
 from __future__ import annotations
 
@@ -116,6 +119,7 @@ class Session:
         """Put the servers of this session in the place of those that a page names."""
         if "https://127.0.0.1:2379" in self._ports:
             text = text.replace("https://127.0.0.1:2379", f"https://127.0.0.1:{self._ports['https://127.0.0.1:2379']}")
+        text = re.sub(r"(?<=--host )10\.0\.0\.\d+", "127.0.0.1", text)
         for port in ("2379", "29400"):
             if port in self._ports:
                 text = re.sub(rf"10\.0\.0\.\d+(?=:{port}\b)", "127.0.0.1", text)
@@ -139,7 +143,8 @@ class Session:
         scripts = os.pathsep.join([sysconfig.get_path("scripts"), str(find_etcd().parent), os.environ["PATH"]])
         own = ("ETHA_KVSTORE", "ETCD", "PYTEST", "PYTHON", "SLURM", "TORCHELASTIC")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-        told = Talker(command, self._folder, inherited | {"PATH": scripts, "COLUMNS": "120", "NO_COLOR": "1"})
+        known = {"PATH": scripts, "COLUMNS": "120", "NO_COLOR": "1", "PIP_NO_INDEX": "1"}
+        told = Talker(command, self._folder, inherited | known)
         self._ending.callback(told.end)
         return told
 
