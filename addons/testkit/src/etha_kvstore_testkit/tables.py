@@ -30,7 +30,7 @@ WAITS: Mapping[str, Call] = {
     "wait_for_key": lambda store, key=KEY, timeout=0.0, **more: store.wait_for_key(key, timeout, **more),
     "wait_for_value": lambda store, key=KEY, timeout=0.0, **more: store.wait_for_value(key, "1", timeout, **more),
     "wait_for_keys": lambda store, key=KEY, timeout=0.0, **more: store.wait_for_keys(
-        f"*{key}", 1, timeout=timeout, candidate_keys=[key], **more
+        f"*{key}", 1, timeout=timeout, **{"candidate_keys": [key], **more}
     ),
 }
 """The three waits; each ends when the key is set to ``"1"``."""

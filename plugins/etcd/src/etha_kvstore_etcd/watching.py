@@ -81,7 +81,7 @@ class EtcdFollower(PushFollower):
         self._stream = stream
         self._pattern = selector.pattern
         self._endless = selector.expected is None
-        self._timeout = timeout
+        self._timeout = self._patience = timeout
         self._listed = False
         self._watching = False
         self._interruptions = 0
@@ -182,6 +182,7 @@ class EtcdFollower(PushFollower):
         """Read the selection."""
         started = monotonic()
         by = max(deadline, started + LOOK_GRACE) if self.next_revision else first_look_by(deadline, self._timeout)
+        by = min(by, started + self._patience)
         try:
             if self._pattern.is_literal:
                 reply = self._read(pb.RangeRequest(key=self._pattern.literal_prefix), by)
@@ -189,12 +190,15 @@ class EtcdFollower(PushFollower):
             else:
                 kvs, header = list_range(self._connection, self._pattern.literal_prefix, by, self._cancellation)
         except (OperationTimeoutError, StoreUnavailableError) as error:
+            self._patience *= 2  # a cluster that is merely slow is given the time that it takes
             if self.outage is None:
                 self.outage = Outage(started, error)
                 if monotonic() < deadline:
                     log.warning("etcd does not answer, and a wait rides it out: %s", error)
             return ()
-        self.outage = None
+        if self.outage is not None:
+            self.outage = None
+            log.info("etcd answers again, and the wait goes on")
         self._listed = True
         self._stream.note_read()
         self.next_revision, self.cluster, self.resumes = header.revision + 1, header.cluster_id, False

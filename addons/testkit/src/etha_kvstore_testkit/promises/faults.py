@@ -6,6 +6,7 @@ These tests ask for the fixture ``fault``; in a suite that gives none they are n
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
@@ -54,6 +55,28 @@ def stopped(fault: ServerFault) -> Iterator[None]:
         yield
     finally:
         fault.start()
+
+
+class _Noting(logging.Handler):
+    """Notes that anything was logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.noted = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.noted.set()
+
+
+@contextmanager
+def noting_a_warning() -> Iterator[threading.Event]:
+    """Give an event that is set as soon as a warning is logged in the block."""
+    handler = _Noting()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield handler.noted
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def go_on(calls: Mapping[str, Future[Any]]) -> None:
@@ -119,6 +142,17 @@ class FaultPromises(Harness):
         with frozen(fault):
             found = failures(every_wait(brisk, 0), TIMEOUT + GRACE)
         time_out_and_say_since_when(found)
+
+    @pytest.mark.parametrize("wait", WAITS)
+    def test_a_wait_that_begins_on_a_frozen_server_says_so_in_the_log_after_the_operation_timeout(
+        self, brisk: KVStore, fault: ServerFault, wait: str
+    ) -> None:
+        named = {"candidate_keys": None} if wait == "wait_for_keys" and self.has("waits_by_pattern") else {}
+        with noting_a_warning() as warned, frozen(fault):
+            waiting = in_background(WAITS[wait], brisk, timeout=LONG, **named)
+            assert warned.wait(TIMEOUT + GRACE), "a wait that nobody answers warns of it"
+            brisk.close(cleanup=False)
+            assert isinstance(waiting.exception(GRACE), StoreClosedError)
 
     def test_a_wait_on_a_server_that_freezes_reaches_its_deadline(self, brisk: KVStore, fault: ServerFault) -> None:
         timeout = 2 * TIMEOUT
