@@ -42,6 +42,10 @@ def take_part(rank: int, ranks: int, options: argparse.Namespace) -> None:
             leave(store, rank, ranks, options.patience)
     except KVStoreError as error:
         sys.exit(f"rank {rank}: {error}")
+    except OSError as error:
+        sys.exit(f"rank {rank}: {error}; --host is an address of this machine")
+    except RuntimeError as error:  # torch's
+        sys.exit(f"rank {rank}: a rank that was here has died, or cannot be reached at its --host: {error}")
 
 
 def meet(store: KVStore, rank: int, ranks: int, options: argparse.Namespace) -> TCPStore:
@@ -111,8 +115,13 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="an address of this machine that the other ranks can reach")
     parser.add_argument("--patience", type=float, default=120.0, help="seconds that a rank waits for the others")
     options = parser.parse_args()
+    if not 0 < options.patience < float("inf"):
+        parser.error("--patience is a positive number of seconds")
     if "RANK" in os.environ:
-        take_part(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), options)
+        rank, ranks = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+        if not (rank.isdecimal() and ranks.isdecimal() and int(rank) < int(ranks)):
+            parser.error(f"RANK and WORLD_SIZE are two numbers, such as 0 and 2, and not {rank!r} and {ranks!r}")
+        take_part(int(rank), int(ranks), options)
     elif options.url:
         start_both(options)
     else:

@@ -19,8 +19,6 @@ import multiprocessing
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 import uvicorn
@@ -38,20 +36,6 @@ class Prompt(BaseModel):
     text: str
 
 
-@contextmanager
-def until_told_to_stop() -> Iterator[None]:
-    """Leave in order on SIGTERM and Ctrl-C, so that the store is closed and keys go; say in a line why it failed."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.exit(0)
-    except KVStoreError as error:
-        sys.exit(f"serving failed: {error}")
-
-
-# --- an engine ---
-
 model = FastAPI()
 
 
@@ -61,67 +45,38 @@ def generate(prompt: Prompt) -> Prompt:
     return Prompt(text=prompt.text.upper())
 
 
-@until_told_to_stop()
-def run_engine(number: int, host: str, url: str | None) -> None:
+def run_engine(store: KVStore, number: int, host: str) -> None:
     """Serve the model, and publish where. A real engine loads its weights before it says that it is ready."""
-    with socket.create_server((host, 0)) as listener, open_store_from_config(url) as store:
+    with socket.create_server((host, 0)) as listener:
         store.set(f"engine:{number}/address", f"{host}:{listener.getsockname()[1]}")
         store.set(f"engine:{number}/ready", "1")
         uvicorn.Server(uvicorn.Config(model, log_level="warning")).run(sockets=[listener])
 
 
-# --- the front end ---
-
-
-class Engines:
-    """The engines that a front end needs, and where they are once all are ready."""
-
-    def __init__(self, store: KVStore, count: int) -> None:
-        self.store = store
-        self.marks = expand("engine:*/ready", range(count))
-        self.addresses: list[str] = []
-
-    def find(self, patience: float) -> None:
-        """Wait until all are ready, then read where they are. It blocks, so it is for a thread."""
-        self.wait(patience)
-        places = [mark.replace("/ready", "/address") for mark in self.marks]
-        # An engine publishes its address before it says that it is ready, so these are there.
-        self.addresses = [self.store.wait_for_key(place, patience).decode() for place in places]
-        print(f"all are ready, at {', '.join(self.addresses)}", flush=True)
-
-    def missing(self) -> list[str]:
-        """Name those that are not ready now."""
-        try:
-            self.wait(0)
-        except WaitTimeoutError as error:
-            return [mark.removesuffix("/ready") for mark in error.missing]
-        return []
-
-    def wait(self, timeout: float) -> None:
-        """Wait for all to be ready. With their marks written out, the error knows who is missing."""
-        self.store.wait_for_keys("engine:*/ready", len(self.marks), timeout=timeout, candidate_keys=self.marks)
-
-
-def front_end(engines: Engines) -> FastAPI:
-    """Make the application that clients talk to."""
+def front_end(store: KVStore, marks: list[str], addresses: list[str]) -> FastAPI:
+    """Make the application that clients talk to. The addresses of the engines come when all are ready."""
     app, turns = FastAPI(), itertools.count()
 
     @app.get("/health")
     def health(response: Response) -> dict[str, list[str]]:
         # FastAPI runs a plain function on a thread, so this one may ask the store.
-        if engines.addresses:
-            return {"engines": engines.addresses}
+        if addresses:
+            return {"engines": addresses}
         response.status_code = 503
-        return {"missing": engines.missing()}
+        try:
+            await_engines(store, marks, timeout=0)
+        except WaitTimeoutError as error:
+            return {"missing": [mark.removesuffix("/ready") for mark in error.missing]}
+        return {"missing": []}
 
     @app.post("/generate")
     async def pass_on(prompt: Prompt) -> dict[str, str]:
-        if not engines.addresses:
+        if not addresses:
             raise HTTPException(503, "the engines are not all ready; /health says which are missing")
-        number = next(turns) % len(engines.addresses)
+        number = next(turns) % len(addresses)
         try:
             async with httpx.AsyncClient(timeout=60) as client:
-                answer = await client.post(f"http://{engines.addresses[number]}/generate", json=prompt.model_dump())
+                answer = await client.post(f"http://{addresses[number]}/generate", json=prompt.model_dump())
         except httpx.HTTPError as error:
             raise HTTPException(502, f"engine:{number} did not answer: {error!r}") from error
         return {"text": answer.json()["text"], "engine": f"engine:{number}"}
@@ -129,31 +84,53 @@ def front_end(engines: Engines) -> FastAPI:
     return app
 
 
-async def serve(engines: Engines, host: str, port: int, patience: float) -> None:
-    """Serve from the first moment, while a thread waits for the engines; end with the reason where they don't come."""
-    server = uvicorn.Server(uvicorn.Config(front_end(engines), host=host, port=port, log_level="warning"))
+def await_engines(store: KVStore, marks: list[str], timeout: float) -> None:
+    """Wait until all engines are ready. With their marks written out, the error knows who is missing."""
+    store.wait_for_keys("engine:*/ready", len(marks), timeout=timeout, candidate_keys=marks)
 
-    async def find() -> None:
+
+async def run_front_end(store: KVStore, options: argparse.Namespace) -> None:
+    """Serve from the first moment, while a thread waits for the engines; end with the reason where they don't come."""
+    marks = expand("engine:*/ready", range(options.engines))
+    addresses: list[str] = []
+    server = uvicorn.Server(uvicorn.Config(front_end(store, marks, addresses), log_level="warning"))
+
+    def find() -> None:
         try:
-            await asyncio.to_thread(engines.find, patience)
+            await_engines(store, marks, options.patience)
+            # An engine publishes its address before it says that it is ready, so these are there.
+            places = [mark.replace("/ready", "/address") for mark in marks]
+            addresses[:] = [store.wait_for_key(place, options.patience).decode() for place in places]
+            print(f"all are ready, at {', '.join(addresses)}", flush=True)
         except KVStoreError:
             server.should_exit = True
             raise
 
-    finding = asyncio.create_task(find())
-    try:
-        await server.serve()
-    finally:
-        engines.store.close()  # ends the thread, if it still waits
+    with socket.create_server((options.host, options.port)) as listener:
+        print(f"waiting for {options.engines} engines: http://{options.host}:{options.port}/health", flush=True)
+        finding = asyncio.create_task(asyncio.to_thread(find))
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            store.close()  # ends the thread, if it still waits
     await finding
 
 
-@until_told_to_stop()
-def run_front_end(options: argparse.Namespace) -> None:
-    """Serve until told to stop, or until the engines have not come in time."""
-    with open_store_from_config(options.url) as store:
-        print(f"waiting for {options.engines} engines: http://{options.host}:{options.port}/health", flush=True)
-        asyncio.run(serve(Engines(store, options.engines), options.host, options.port, options.patience))
+def run(role: str, options: argparse.Namespace) -> None:
+    """Be an engine or the front end. SIGTERM and Ctrl-C leave in order, so that the store is closed and keys go."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        with open_store_from_config(options.url) as store:
+            if role == "engine":
+                run_engine(store, options.number, options.host)
+            else:
+                asyncio.run(run_front_end(store, options))
+    except KeyboardInterrupt:
+        sys.exit(0)
+    except KVStoreError as error:
+        sys.exit(f"serving failed: {error}")
+    except OSError as error:
+        sys.exit(f"serving failed: {error}; --host is an address of this machine, --port a free one")
 
 
 def main() -> None:
@@ -167,14 +144,15 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=0, help="which engine this is")
     parser.add_argument("--patience", type=float, default=120.0, help="seconds that the front end waits")
     options = parser.parse_args()
-    if options.role == "engine":
-        run_engine(options.number, options.host, options.url)
-        return
+    if options.engines < 1:
+        parser.error("--engines is a number of at least 1")
+    if not options.patience >= 0:
+        parser.error("--patience is a number of seconds that is not negative")
     for number in range(options.engines if options.role == "all" else 0):
         # Daemons are ended, by SIGTERM, when this process ends.
-        engine = (number, options.host, options.url)
-        multiprocessing.get_context("spawn").Process(target=run_engine, args=engine, daemon=True).start()
-    run_front_end(options)
+        engine = argparse.Namespace(**vars(options) | {"number": number})
+        multiprocessing.get_context("spawn").Process(target=run, args=("engine", engine), daemon=True).start()
+    run(options.role, options)
 
 
 if __name__ == "__main__":

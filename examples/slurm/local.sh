@@ -1,5 +1,5 @@
 #!/bin/bash
-# Run a batch script on this machine, without Slurm. What it needs of Slurm is a few variables, and `srun`.
+# Run a batch script on this machine, without Slurm. What it needs of Slurm is a few variables, `srun` and `scontrol`.
 #
 #     SLURM_NTASKS=4 examples/slurm/local.sh examples/slurm/job.sbatch python train.py
 
@@ -19,6 +19,8 @@ srun() (
         wait -n || exit
     done
 )
-export -f srun
+
+scontrol() { echo 127.0.0.1; } # the only node
+export -f srun scontrol
 
 exec bash "$@"

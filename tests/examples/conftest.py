@@ -18,8 +18,6 @@ import pytest
 from etcd_server import EtcdServer
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 90.0
-"""How long a command may take on a busy machine, on which several processes import torch at once."""
 
 
 class Shown(NamedTuple):
@@ -31,6 +29,9 @@ class Shown(NamedTuple):
 
 class Shell:
     """Runs commands in the root of the checkout, as a reader does who has its packages installed."""
+
+    seconds = 90.0
+    """How long a command may take on a busy machine, on which several processes import torch at once."""
 
     def __init__(self) -> None:
         self._started: list[psutil.Popen] = []
@@ -52,7 +53,7 @@ class Shell:
     def run(self, command: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         running = self.start(command, **environment)
-        out, err = running.communicate(timeout=SECONDS)
+        out, err = running.communicate(timeout=self.seconds)
         return subprocess.CompletedProcess(command, running.returncode, out, err)
 
     def kill(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,16 +51,17 @@ def test_no_rank_starts_its_work_before_the_last_is_prepared(etcd: EtcdServer, s
 
 
 def test_a_rank_that_does_not_come_is_named_and_ends_the_job(etcd: EtcdServer, shell: Shell) -> None:
+    seconds = f"3571.{os.getpid()}"  # no other process of the machine sleeps that long
     ran = shell.run(
         [*JOB, "echo", "work"],
         ETCD_ENDPOINT=etcd.endpoint,
-        PREPARE='[ "$SLURM_PROCID" != 1 ] || sleep 3571',
+        PREPARE=f'[ "$SLURM_PROCID" != 1 ] || sleep {seconds}',
         PATIENCE="2",
     )
     assert ran.returncode == 1
     assert "rank:1/ready" in ran.stderr
     assert "work" not in ran.stdout.splitlines()
-    asleep = [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", "3571"]]
+    asleep = [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", seconds]]
     assert psutil.wait_procs(asleep, timeout=10.0)[1] == []
 
 
@@ -88,3 +90,9 @@ def test_without_the_address_of_an_etcd_it_says_what_to_set(shell: Shell) -> Non
     ran = shell.run([*JOB, "true"])
     assert ran.returncode != 0
     assert "ETCD_ENDPOINT: set it to the host:port of an etcd" in ran.stderr
+
+
+def test_without_a_command_it_says_that_one_is_wanted(etcd: EtcdServer, shell: Shell) -> None:
+    ran = shell.run(JOB, ETCD_ENDPOINT=etcd.endpoint)
+    assert ran.returncode != 0
+    assert "give the command that each rank runs" in ran.stderr

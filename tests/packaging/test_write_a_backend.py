@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import os
 import re
@@ -26,7 +27,7 @@ EXAMPLE = CHECKOUT / "examples" / "etha-kvstore-sqlite"
 BLOCK = re.compile(r"(?:`([^`\n]+\.\w+)`:\n\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 """A block of a page, its language, and before it the name of the file that it is."""
 
-NUMBER = re.compile(r"\d+(\.\d+)*")
+NUMBER = re.compile(r"\d+(?= passed| deselected| tests)|\d+\.\d+s\b( \(\d+:\d\d:\d\d\))?")
 """Of tests and seconds: another with each version of the kit, and with each run."""
 
 MARK = "=== next command ==="
@@ -71,6 +72,18 @@ def follow(page: Path, folder: Path, wheels: list[Path], path: str = "") -> None
     for (command, shown), found in zip(steps, printed[:-1], strict=True):
         alike = as_shown.check_output(NUMBER.sub("0", shown), NUMBER.sub("0", found), doctest.ELLIPSIS)
         assert alike, f"$ {command}\n{found}\nand not\n{shown}"
+
+
+def imports_of_the_core(source: str) -> Iterator[str]:
+    """Find what a module imports of the core, at its top or within a function, as ``module:name``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):  # of the whole module, so it has no name, and may use anything
+            found = [(alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found = [(node.module, alias.name) for alias in node.names]
+        else:
+            continue
+        yield from (f"{module}:{name}" for module, name in found if module.partition(".")[0] == "etha")
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +148,16 @@ def test_the_whole_example_is_listed_from_its_wheel_without_loading_sqlite(with_
 
 def test_the_whole_example_imports_nothing_private(with_sqlite: Environment) -> None:
     package = with_sqlite.site_packages / "etha_kvstore_sqlite"
-    text = "".join(file.read_text() for file in package.rglob("*.py"))
-    imported = re.findall(r"^from (etha\.\S+) import (?:\(([^)]*)\)|(.*))$", text, re.MULTILINE)
+    imported = {found for file in package.rglob("*.py") for found in imports_of_the_core(file.read_text())}
     assert imported
-    for module, several, one in imported:
-        names = [name.strip() for name in (several or one).split(",") if name.strip()]
-        program = "import sys, importlib; print(importlib.import_module(sys.argv[1]).__all__)"
-        public = with_sqlite.python_says(program, module)
-        assert [name for name in names if repr(name) not in public] == []
+    program = """
+    import importlib, sys
+    for each in sys.argv[1:]:
+        module, _, name = each.partition(":")
+        if name not in importlib.import_module(module).__all__:
+            print(each)
+    """
+    assert with_sqlite.python_says(program, *sorted(imported)) == ""
 
 
 def test_the_whole_example_passes_its_own_tests_from_its_wheel(with_sqlite: Environment, tmp_path: Path) -> None:

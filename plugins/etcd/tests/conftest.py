@@ -1,4 +1,4 @@
-"""A real etcd for the tests of this plugin, and stores on it that are closed afterwards."""
+"""Real etcds for the tests of this plugin, and stores on it that are closed afterwards."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from authority import Authority
 from etcd_server import EtcdServer
 from etha_kvstore_etcd import EtcdStore
 from laboratory import Users
@@ -26,6 +27,25 @@ def etcd() -> Iterator[EtcdServer]:
 def own_etcd() -> Iterator[EtcdServer]:
     """A server that the test may do anything to."""
     with EtcdServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The authority that a store of the tests trusts."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority that nobody here trusts."""
+    return Authority(tmp_path_factory.mktemp("stranger"))
+
+
+@pytest.fixture(scope="session")
+def tls_etcd(authority: Authority) -> Iterator[EtcdServer]:
+    """A server with TLS that tests share; nobody harms it."""
+    with EtcdServer(*authority.issue("shared", "127.0.0.1").as_server, tls=True) as server:
         yield server
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
 from contextlib import suppress
 from threading import Thread
 from typing import Any
@@ -26,22 +25,6 @@ def at(*endpoints: str, **options: object) -> list[tuple[str, str]]:
 
 
 # --- TLS ---
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("stranger"))
-
-
-@pytest.fixture(scope="module")
-def tls_etcd(authority: Authority) -> Iterator[EtcdServer]:
-    with EtcdServer(*authority.issue("server", "127.0.0.1").as_server, tls=True) as server:
-        yield server
 
 
 def test_with_the_right_authority_nothing_is_bad_or_doubtful(tls_etcd: EtcdServer, authority: Authority) -> None:

@@ -25,27 +25,9 @@ pytestmark = [pytest.mark.security, pytest.mark.xdist_group("etcd-tls")]
 CANARY = "canary-31415"
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """An authority that nobody here trusts."""
-    return Authority(tmp_path_factory.mktemp("stranger"))
-
-
 @contextmanager
 def serving(pair: Pair, *arguments: str, binary: Path | None = None) -> Iterator[EtcdServer]:
-    given = ("--cert-file", pair.certificate, "--key-file", pair.key, *arguments)
-    with EtcdServer(*given, tls=True, binary=binary) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def tls_etcd(authority: Authority) -> Iterator[EtcdServer]:
-    with serving(authority.issue("server", "127.0.0.1")) as server:
+    with EtcdServer(*pair.as_server, *arguments, tls=True, binary=binary) as server:
         yield server
 
 
