@@ -21,9 +21,11 @@ LIBRARIES = ("grpcio", "protobuf", "torch")
 # torch asks for the name of each peer; a name server that drops a question would hold a test up for five seconds.
 os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:1")
 
-# A shell has its background jobs ignore Ctrl-C, and all that they start; the tests of Ctrl-C would wait for ever.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell has its background jobs ignore Ctrl-C, nohup has them ignore a hang-up, and so does all that they start; the
+# tests of these signals would wait for ever.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 
 @cache

@@ -16,6 +16,7 @@ import grpc
 
 from etha.kvstore.follow import Bell, Follower, PushFollower, Selector
 from etha_kvstore_etcd import EtcdStore
+from etha_kvstore_etcd.address import CHANNEL_OPTIONS
 from etha_kvstore_memory import MemoryStore
 from etha_kvstore_memory.hub import HubFollower, MemoryHub
 from etha_kvstore_tcpstore import TCPKVStore
@@ -246,7 +247,9 @@ class EtcdGround(Ground):
 
     def __init__(self, endpoint: str, store: type[EtcdStore] = EtcdStore) -> None:
         super().__init__()
-        self._channels = [grpc.insecure_channel(endpoint, [("tap", number)]) for number in range(4)]
+        self._channels = [
+            grpc.insecure_channel(endpoint, [("tap", number), *CHANNEL_OPTIONS.items()]) for number in range(4)
+        ]
         clients = [SimpleNamespace(channel=_Tap(self, channel), metadata=None) for channel in self._channels]
         self.waiting = [store(NAMESPACE, COMPONENT, client=client) for client in clients]
         self.writing = EtcdStore(NAMESPACE, COMPONENT, endpoints=[endpoint])
@@ -272,6 +275,9 @@ class _Tap:
 
     def unary_unary(self, *arguments: Any) -> Any:
         return self._channel.unary_unary(*arguments)
+
+    def unary_stream(self, *arguments: Any) -> Any:
+        return self._channel.unary_stream(*arguments)
 
     def stream_stream(self, path: str, serialize: Callable[[Any], bytes], parse: Callable[[bytes], Any]) -> Any:
         def send(request: Any) -> bytes:

@@ -74,3 +74,16 @@ def test_two_distributions_that_claim_one_name_are_both_listed(kv: Kv, tmp_path:
     assert code == 1
     assert sorted(each["distribution"] for each in claims) == ["etha-kvstore-etcd", "etha-kvstore-etcd-too"]
     assert all("is claimed by" in each["error"] for each in claims)
+
+
+def test_the_backend_of_the_store_that_is_named_is_marked(run: Kv) -> None:
+    store = ("--backend", "tcpstore", "--namespace", "job-42", "--component", "trainer")
+    code, out, _ = run("backends", "--json", *store)
+    assert (code, [each["name"] for each in json.loads(out) if each["chosen"]]) == (0, ["tcpstore"])
+    _, out, _ = run("backends", *store)
+    assert [line for line in out.decode().splitlines() if line.endswith("chosen")] == [
+        "tcpstore  etha-kvstore-tcpstore 0.1.0  chosen"
+    ]
+    code, out, err = run("backends", "--json", "--url", "shelf://job-42/trainer")
+    assert (code, [each["name"] for each in json.loads(out) if each["chosen"]]) == (2, [])
+    assert "No installed distribution offers a backend 'shelf'" in json.loads(err)["message"]

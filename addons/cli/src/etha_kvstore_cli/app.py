@@ -210,14 +210,15 @@ def doctor(
 
 
 @command()
-def backends(json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False) -> int:
+@with_store_options(apart=False)
+def backends(invocation: Invocation) -> int:
     """List the backends that are installed, and what is broken and why.
 
-    Exit code 1 where there is none, or one is broken.
+    The one of the store that is named, if one is, is marked. Exit code 1 where there is none, or one is broken.
     """
     from etha_kvstore_cli.backends import list_backends
 
-    return list_backends(Output(json=json))
+    return list_backends(invocation.output, None if invocation.named is None else invocation.target)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -9,41 +9,59 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from etha.kvstore.errors import KVStoreError
 from etha.kvstore.hookspecs import CAPABILITIES, BackendSpec, Option
-from etha.kvstore.registry import InstalledBackend, installed_backends
+from etha.kvstore.registry import InstalledBackend, find_backend, installed_backends
 from etha_kvstore_cli.console import Output, shown
 from etha_kvstore_cli.failures import NOT_FOUND, NotFoundError
+from etha_kvstore_cli.target import Target
 
 __all__ = ["list_backends"]
 
 
-def list_backends(output: Output) -> int:
+def list_backends(output: Output, target: Target | None) -> int:
     """Write what is installed.
 
     Parameters
     ----------
     output : Output
         Where.
+    target : Target, optional
+        The store that the command was given, whose backend is marked.
 
     Returns
     -------
     int
         The exit code: 1 where there is none, or one is broken.
+
+    Raises
+    ------
+    KVStoreError
+        If the store's configuration can't be read, or its backend is not there or is broken; all is written before.
     """
     backends = installed_backends()
+    chosen, trouble = None, None
+    if target is not None:
+        try:
+            chosen = find_backend(target.settings().backend).name
+        except KVStoreError as error:
+            trouble = error
     if output.json:
-        output.document([_document(backend) for backend in backends])
+        output.document([_document(backend, chosen) for backend in backends])
     else:
         for backend in backends:
-            _draw(output, backend)
+            _draw(output, backend, chosen)
+    if trouble is not None:
+        raise trouble
     if not backends:
         raise NotFoundError("no backends are installed; etha-kvstore-etcd and etha-kvstore-tcpstore have one each")
     return NOT_FOUND if any(backend.error for backend in backends) else 0
 
 
-def _document(backend: InstalledBackend) -> dict[str, object]:
+def _document(backend: InstalledBackend, chosen: str | None) -> dict[str, object]:
     facts: dict[str, object] = {
         "name": backend.name,
+        "chosen": backend.name == chosen,
         "distribution": backend.distribution,
         "version": backend.version,
         "path": _path(backend),
@@ -69,9 +87,11 @@ def _document(backend: InstalledBackend) -> dict[str, object]:
     return facts
 
 
-def _draw(output: Output, backend: InstalledBackend) -> None:
+def _draw(output: Output, backend: InstalledBackend, chosen: str | None) -> None:
     heading = Text(shown(backend.name), style="bold")
     heading.append(f"  {shown(backend.distribution)} {shown(backend.version)}", style="not bold")
+    if backend.name == chosen:
+        heading.append("  chosen", style="not bold")
     output.screen.print(heading, soft_wrap=True)
     told = Table.grid(padding=(0, 2))
     told.add_column()

@@ -10,6 +10,7 @@ import time
 import tty
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -118,13 +119,12 @@ def _frame(store: KVStore, views: Mapping[str, View], readiness: Readiness, rows
     total = sum(len(view.state) for view in views.values())
     header = f"{store.namespace}  {total:,} keys in {names}  {clock(time.time())}"
     drawn: list[RenderableType] = [_line(header + ("" if rows is None else "  (q leaves)"), "bold reverse")]
-    last = max((view.last for view in views.values() if view.last is not None), default=None, key=lambda seen: seen[0])
-    if last is not None:
-        (component,) = [name for name, view in views.items() if view.last is last][:1]
-        at, change = last
+    changes = [(*view.last, component) for component, view in views.items() if view.last is not None]
+    if changes:
+        at, change, component = max(changes, key=itemgetter(0))
         event = "deleted" if change.value is None else f"= {text_of(change.value, 40)}"
         drawn.append(_line(f"last change  {clock(at)}  {component}  {change.key} {event}"))
-    most = sum(len(view.state) for view in views.values()) if rows is None else (rows - 2) // max(len(views), 1) - 5
+    most = total if rows is None else (rows - 2) // max(len(views), 1) - 5
     for component, view in views.items():
         ready, waiting = readiness.sort(view.state)
         drawn += [Text(), _line(f"{component}{'  (the store does not answer)' if view.silent else ''}", "bold")]
