@@ -19,6 +19,7 @@ import etha.kvstore
 from etha.kvstore.hookspecs import BackendSpec, Option
 from etha.kvstore.registry import register_backend, unregister_backend
 from etha.kvstore.skeleton import SkeletalStore
+from small_stores import DictStore, ListingStore
 
 DEPENDENCIES = ("pluggy", "importlib_metadata", *(() if sys.version_info >= (3, 11) else ("tomli",)))
 
@@ -47,6 +48,20 @@ class NotedStore(SkeletalStore):
 
     def _remove(self, key: bytes, deadline: float) -> bool:
         return False
+
+
+@pytest.fixture
+def store() -> Iterator[DictStore]:
+    """A store that can do no more than it must."""
+    with DictStore() as opened:
+        yield opened
+
+
+@pytest.fixture
+def listing() -> Iterator[ListingStore]:
+    """A store that can look by pattern."""
+    with ListingStore() as opened:
+        yield opened
 
 
 @pytest.fixture

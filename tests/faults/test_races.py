@@ -11,7 +11,8 @@ import pytest
 from etcd_server import EtcdServer
 from etha.kvstore.follow import Batch, Follower, Selector
 from etha_kvstore_etcd import EtcdStore
-from etha_kvstore_etcd.watching import CHECK_SECONDS, EtcdFollower
+from etha_kvstore_etcd.following import EtcdFollower
+from etha_kvstore_etcd.watching import CHECK_SECONDS
 from etha_kvstore_memory.hub import HubFollower
 from race_grounds import EtcdGround, MemoryGround, News, PollTap, TappedHub, TorchGround
 from races import LIMIT, Ground, Where, run_races

@@ -11,7 +11,7 @@ import pytest
 from etcd_server import EtcdServer, crash_etcd
 from etha.kvstore import Change
 from etha.kvstore.errors import AuthenticationError
-from etha_kvstore_etcd.watching import EtcdFollower
+from etha_kvstore_etcd.following import EtcdFollower
 from etha_kvstore_testkit.observe import takes
 from tcp_proxy import TcpProxy
 

@@ -18,7 +18,8 @@ from etha.kvstore.errors import AuthenticationError, WaitTimeoutError
 from etha.kvstore.follow import Batch, Selector
 from etha_kvstore_etcd import ranges, watching
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
-from etha_kvstore_etcd.watching import CHECK_SECONDS, SPREAD, EtcdFollower, WatchStream
+from etha_kvstore_etcd.following import EtcdFollower
+from etha_kvstore_etcd.watching import CHECK_SECONDS, SPREAD, WatchStream
 from laboratory import Users
 from tcp_proxy import TcpProxy
 

@@ -26,6 +26,7 @@ from etha.kvstore.errors import (
 )
 from etha_kvstore_etcd._proto import etcd_pb2 as pb
 from etha_kvstore_etcd.failures import Failure, Verdict, judge, name_keys
+from etha_kvstore_etcd.forking import ApartFromForks
 from etha_kvstore_etcd.rpc import Rpc
 
 __all__ = ["Backoff", "Cancellation", "Connection", "Login"]
@@ -43,6 +44,8 @@ RENEWAL_SECONDS = 5.0
 """How long one attempt to authenticate may take; etcd hashes passwords slowly on purpose."""
 
 Metadata = tuple[tuple[str, str], ...]
+
+apart_from_forks = ApartFromForks()
 
 
 class Login:
@@ -229,10 +232,11 @@ class Connection:
             attempts += 1
             metadata = self._metadata
             try:
-                if cancellation is None:
-                    reply = getattr(member, name)(request, timeout=budget, metadata=metadata)
-                else:
-                    reply = cancellation.run(member.cancellable[name], request, budget, metadata)
+                with apart_from_forks:
+                    if cancellation is None:
+                        reply = getattr(member, name)(request, timeout=budget, metadata=metadata)
+                    else:
+                        reply = cancellation.run(member.cancellable[name], request, budget, metadata)
             except (grpc.RpcError, ValueError) as error:
                 failure = judge(error, member.address)
             else:
@@ -307,7 +311,9 @@ def _begin(authenticate: Any, request: Any) -> futures.Future[Any]:
 
     def ask() -> None:
         try:
-            answer.set_result(authenticate(request, timeout=RENEWAL_SECONDS))
+            with apart_from_forks:
+                reply = authenticate(request, timeout=RENEWAL_SECONDS)
+            answer.set_result(reply)
         except Exception as error:  # noqa: BLE001 (raised again where the answer is taken)
             answer.set_exception(error)
 

@@ -27,11 +27,12 @@ from etha_kvstore_etcd._proto import etcd_pb2 as pb
 from etha_kvstore_etcd.address import Tls, connect, parse_endpoints
 from etha_kvstore_etcd.connection import Backoff, Connection, Login
 from etha_kvstore_etcd.failures import LeaseLostError
+from etha_kvstore_etcd.following import EtcdFollower
 from etha_kvstore_etcd.lease import LONGEST_TTL, Leases
 from etha_kvstore_etcd.plugin import SPEC
 from etha_kvstore_etcd.ranges import is_key, list_range
 from etha_kvstore_etcd.rpc import Rpc
-from etha_kvstore_etcd.watching import EtcdFollower, WatchStream
+from etha_kvstore_etcd.watching import WatchStream
 from etha_kvstore_etcd.written import Written, delete_unchanged
 
 __all__ = ["EtcdStore"]
