@@ -18,7 +18,7 @@ from typing import Any
 from checker import Operation, check
 from laboratory import Site
 from strikes import ON_THE_WAY, STRIKES, InvalidScheduleError, Stage
-from traffic import KINDS, Traffic, Wrap, unchanged
+from traffic import KINDS, WRITES, Failed, Traffic, Wrap, unchanged
 
 __all__ = ["InvalidScheduleError", "Record", "Struck", "ViolationError", "play"]
 
@@ -84,8 +84,8 @@ class Record:
         What answered, and the writes whose outcome is unknown.
     forbidden : list of str
         What was raised and never may be.
-    denials : list of str
-        Which writes were said to have done nothing.
+    failed : list of Failed
+        The calls that did nothing: a fault may have struck them alone.
     """
 
     site: str
@@ -93,7 +93,7 @@ class Record:
     struck: list[Struck] = field(default_factory=list)
     history: list[Operation] = field(default_factory=list)
     forbidden: list[str] = field(default_factory=list)
-    denials: list[str] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
 
     def __str__(self) -> str:
         lost = sum(each.returned == inf for each in self.history)
@@ -103,22 +103,23 @@ class Record:
     def judge(self) -> None:
         """Raise what is wrong: `ViolationError`, or `InvalidScheduleError`."""
         if wrong := "\n".join(self.forbidden) or check(self.history):
-            denials = "".join(f"\n  {each}" for each in self.denials) or " none"
+            denials = "".join(f"\n  {each}" for each in self.failed if each.call.kind in WRITES) or " none"
             raise ViolationError(f"{self}\n{wrong}\nwrites that were said to have done nothing:{denials}")
         answered = Counter(each.kind for each in self.history if each.returned < inf)
         if sum(answered.values()) < AT_LEAST or any(answered[kind] < OF_EACH_KIND for kind in KINDS):
             raise InvalidScheduleError(f"{self}\ntoo few calls were answered: {dict(answered)}")
         if STRIKES[self.site] and not self.struck:
             raise InvalidScheduleError(f"{self}\nno fault struck")
+        calls = [*self.history, *(each.call for each in self.failed)]
         for struck in self.struck:
-            if not any(each.called <= struck.held and each.returned >= struck.began for each in self.history):
+            if not any(each.called <= struck.held and each.returned >= struck.began for each in calls):
                 raise InvalidScheduleError(f"{self}\nno call was under way when this struck: {struck}")
 
     def write(self, path: Path) -> None:
         """Keep it in a file."""
         with path.open("w") as file:
-            head = {"site": self.site, "seed": self.seed, "forbidden": self.forbidden, "denials": self.denials}
-            for line in (head, *map(asdict, self.struck), *map(asdict, self.history)):
+            head = {"site": self.site, "seed": self.seed, "forbidden": self.forbidden}
+            for line in (head, *map(asdict, self.struck), *map(asdict, self.failed), *map(asdict, self.history)):
                 file.write(json.dumps(line) + "\n")
 
     @classmethod
@@ -129,6 +130,8 @@ class Record:
         for line in lines:
             if "fault" in line:
                 record.struck.append(Struck(**line))
+            elif "error" in line:
+                record.failed.append(Failed(Operation(**line["call"]), line["error"]))
             else:
                 record.history.append(Operation(**line))
         return record
@@ -169,7 +172,7 @@ def play(record: Record, site: Site, *, wrap: Wrap = unchanged) -> None:
         traffic.kill()
         record.history += traffic.history()
         record.forbidden += traffic.forbidden()
-        record.denials += traffic.denials()
+        record.failed += traffic.failed()
 
 
 def _draw(rng: random.Random, name: str) -> list[str]:

@@ -19,6 +19,7 @@ from broken_clients import BROKEN, Broken, CachedReads, WritesTwice
 from checker import Operation
 from schedules import InvalidScheduleError, Record, Struck, ViolationError, play
 from sites import Sites
+from traffic import Failed
 
 SEED = int(os.environ.get("KVSTORE_SEED") or random.SystemRandom().randrange(1_000_000))
 
@@ -85,6 +86,12 @@ def sequence(rounds: int) -> list[Operation]:
 
 def test_a_schedule_counts_if_enough_was_answered_while_each_fault_struck() -> None:
     Record("etcd", 1, [Struck("reset", 20.0, 20.1)], sequence(100)).judge()
+
+
+@pytest.mark.parametrize("kind", ["get", "set"])
+def test_a_fault_that_struck_nothing_but_a_call_that_failed_of_it_struck_something(kind: str) -> None:
+    failed = [Failed(Operation(kind, None, 20.65, 21.65), "OperationTimeoutError")]
+    Record("etcd", 1, [Struck("reset", 20.6, 20.7)], sequence(100), failed=failed).judge()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from time import monotonic
 from typing import Any, cast
@@ -24,7 +24,7 @@ from etha.kvstore import KVStore, open_store
 from etha.kvstore.errors import KVStoreError, OutcomeUnknownError, StoreClosedError, StoreUnavailableError
 from tcpstore_host import PROCESSES, freeze
 
-__all__ = ["KINDS", "Client", "Traffic", "Wrap", "unchanged"]
+__all__ = ["KINDS", "WRITES", "Client", "Failed", "Traffic", "Wrap", "unchanged"]
 
 KEYS = ("text", "few", "binary")
 """One key holds values that are all distinct, one the same few again and again, one what is not UTF-8.
@@ -57,6 +57,18 @@ LONGEST_PAUSE = 0.012
 AFTER_TROUBLE = 0.05
 
 JOIN_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A call that certainly did nothing, and the error that said so."""
+
+    call: Operation
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.call}, but {self.error}"
+
 
 Wrap = Callable[[KVStore], object]
 """What is done to each store when it is opened: a test puts a broken one in its place."""
@@ -134,9 +146,9 @@ class Traffic:
         """Tell what no store may raise, and was raised."""
         return [f"{client.name}: {what}" for client in self._all for what in client.forbidden]
 
-    def denials(self) -> list[str]:
-        """Tell which writes were said to have done nothing."""
-        return [what for client in self._all for what in client.denials]
+    def failed(self) -> list[Failed]:
+        """Tell which calls did nothing: reads without an answer, and writes that were said to have done nothing."""
+        return [each for client in self._all for each in client.failed()]
 
     def _begin(self, settings: dict[str, Any]) -> None:
         name = f"client-{next(self._numbers)}"
@@ -175,10 +187,10 @@ class Client:
         self.name = name
         self.settings = settings
         self.forbidden: list[str] = []
-        self.denials: list[str] = []
         self._told = told
         self._under_way: dict[str, Operation] = {}
         self._done: list[Operation] = []
+        self._failed: list[Failed] = []
         self._end, end = PROCESSES.Pipe()
         arguments = (settings, wrap, name, seed, end)
         self._process = PROCESSES.Process(target=_run, args=arguments, daemon=True) if process else None
@@ -238,6 +250,11 @@ class Client:
         """Tell what answered, and the writes of which nobody knows whether they took effect."""
         return self._done + [each for each in self._under_way.values() if each.kind in WRITES]
 
+    def failed(self) -> list[Failed]:
+        """Tell the calls that did nothing."""
+        unanswered = [each for each in self._under_way.values() if each.kind not in WRITES]
+        return self._failed + [Failed(each, "nothing came back") for each in unanswered]
+
     def _read(self) -> None:
         with suppress(EOFError, OSError):
             while True:
@@ -249,11 +266,9 @@ class Client:
                     value, returned = rest
                     self._done.append(replace(self._under_way.pop(number), value=value, returned=returned))
                     self._told()
-                elif what == "denial":
+                elif what == "failure":
                     error, returned = rest
-                    denied = replace(self._under_way.pop(number), returned=returned)
-                    if denied.kind in WRITES:
-                        self.denials.append(f"{denied}, but {error}")
+                    self._failed.append(Failed(replace(self._under_way.pop(number), returned=returned), error))
                 elif what == "forbidden":
                     self.forbidden.append(rest[0])
         self._end.close()
@@ -324,7 +339,7 @@ class _Caller:
             answer = _perform(store, kind, key, value)
         except KVStoreError as error:
             if not isinstance(error, IN_DOUBT):
-                self._tell("denial", number, type(error).__name__, monotonic())
+                self._tell("failure", number, type(error).__name__, monotonic())
             if self._settings["backend"] == "tcpstore" and isinstance(
                 error, (StoreUnavailableError, OutcomeUnknownError)
             ):
