@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import monotonic
@@ -269,7 +270,7 @@ def test_a_server_that_comes_later_is_waited_for(
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
         opening = background.submit(open_store, host="127.0.0.1", port=port, connect_timeout=PATIENCE)
-        with pytest.raises(TimeoutError):
+        with pytest.raises(futures.TimeoutError):
             opening.result(0.3)
     store = open_store(host="127.0.0.1", port=port, is_master=True)
     store.set("key", "1")
