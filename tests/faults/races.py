@@ -30,10 +30,10 @@ LIMIT = 8.0
 """Seconds: how long a wait may last. No store checks again, by itself, what it was told within this time."""
 
 HEAD_START = 2.0
-"""Seconds of that limit that may have passed, or half of it, when the write is through.
+"""Seconds of the limit, or half of it where that is less, that may have passed when the write is through.
 
-A wait that misses its write ends that much earlier than its limit after the write, when it looks for the last time; one
-that ends sooner was told, however slow the machine: a disk that stands still for four seconds holds up etcd as well.
+A wait that misses its write ends at its limit, where it looks for the last time. One that ends sooner was told, however
+slow the machine: a disk that stands still for four seconds holds up etcd as well.
 """
 
 HELD_SHARE = 8

@@ -1,7 +1,7 @@
 """Calls and forks apart: a fork waits until no call is under way, and a call waits until no fork is.
 
 gRPC gets over a fork that no call is in the way of. Beside one its own handlers may lose the reply, so that the parent
-waits for it until its time is up, and the child may die in its first call; "Forks" in the plugin's README has figures.
+waits for it until its time is up, and the child may die in its first call; the plugin's README has figures.
 """
 
 from __future__ import annotations
