@@ -5,7 +5,7 @@ As a command it runs another one beside a server and stops the server afterwards
     python tools/etcd_server.py -- python examples/rendezvous.py --backend etcd
 
 The command finds the server's address in the environment variable ``ETCD_ENDPOINT``. For tests only: the
-distribution that carries the binary is etcd 3.5.1, and they start it with ``--unsafe-no-fsync``, its data in memory.
+distribution that carries the binary is etcd 3.5.1, and they start it with ``--unsafe-no-fsync``.
 """
 
 from __future__ import annotations
@@ -35,15 +35,6 @@ START_SECONDS = 30.0
 
 _given: set[int] = set()
 """The ports that this process has been given."""
-
-IN_MEMORY, ROOM = Path("/dev/shm"), 4 * 2**30
-"""Where a server keeps its data if that folder is there with so much room, in bytes; one server takes some 130 MB."""
-
-
-def _folder_for_data() -> Path | None:
-    # Even without fsync a server writes to its log before it answers, and a shared disk can hold up a write for more
-    # than ten seconds. No test asks for a machine's end to be outlived, and a process's end memory does outlive.
-    return IN_MEMORY if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > ROOM else None
 
 
 def find_etcd() -> Path:
@@ -105,7 +96,7 @@ class EtcdServer:
         self._binary = str(binary or find_etcd())
         self._arguments = arguments
         self._scheme = "https" if tls else "http"
-        self._directory = tempfile.TemporaryDirectory(prefix="etcd-", dir=_folder_for_data())
+        self._directory = tempfile.TemporaryDirectory(prefix="etcd-")
         self._process: subprocess.Popen[bytes] | None = None
         self._client, self._peer, self._metrics = free_port(), free_port(), free_port()
         self.initial_cluster = self.as_peer

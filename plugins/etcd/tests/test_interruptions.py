@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 OURS_AND_GRPCS = ("/etha/", "/etha_kvstore_etcd/", "/grpc/")
 
 
+NO_INSTRUCTION_YET = -1 if sys.version_info < (3, 11) else sys.maxsize
+"""The last instruction, at most, of a frame that may be struck.
+
+What a trace function raises where a generator goes on, Python 3.10 raises outside of the generator, whose ``with`` then
+gives no lock back. A signal strikes within, like the trace functions of later versions.
+"""
+
+
 class Strike:
     """Raise `KeyboardInterrupt`, as Ctrl-C does, where this thread calls its n-th function of ours or of grpcio's."""
 
@@ -31,7 +39,8 @@ class Strike:
         self.left = nth
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
-        if any(part in frame.f_code.co_filename for part in OURS_AND_GRPCS):
+        ours_or_grpcs = any(part in frame.f_code.co_filename for part in OURS_AND_GRPCS)
+        if ours_or_grpcs and frame.f_lasti <= NO_INSTRUCTION_YET:
             self.left -= 1
             if self.left == 0:
                 sys.settrace(None)
