@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Generator
 from functools import cache
@@ -26,7 +27,7 @@ IN_MEMORY, ROOM = Path("/dev/shm"), 6 * 2**30  # noqa: S108 (what the tests make
 # A shared disk may stand still for more than ten seconds, and so does a server then, which writes to its log before it
 # answers, even without fsync. No test asks for a machine's end to be outlived, and memory outlives a process's.
 if "TMPDIR" not in os.environ and IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > ROOM:
-    os.environ["TMPDIR"] = str(IN_MEMORY)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(IN_MEMORY)  # pytest itself has asked where before it came here
 
 # torch asks for the name of each peer; a name server that drops a question would hold a test up for five seconds.
 os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import count
+from itertools import count, product
 
 import pytest
 from hypothesis import settings
@@ -98,7 +98,7 @@ class DictMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Look at all that is there at the end, and at what a consumer of the watch holds then."""
-        for where, store in zip(("near", "far"), self._stores, strict=True):
+        for where, store in product(("near", "far"), self._stores):
             for key in {*FEW_KEYS, *self._keys(where)}:
                 self._look(store, where, key, "*", "1", 0)
         if self._watch is not None:
@@ -203,5 +203,5 @@ class ModelPromises(Harness):
             def __init__(self) -> None:
                 super().__init__(stores, capabilities, next(runs))
 
-        modest = settings(max_examples=12, stateful_step_count=30, deadline=None, print_blob=True)
+        modest = settings(max_examples=12, stateful_step_count=60, deadline=None, print_blob=True)
         run_state_machine_as_test(Machine, settings=modest)
