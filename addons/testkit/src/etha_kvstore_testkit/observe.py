@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -154,6 +155,8 @@ def ctrl_c_after(seconds: float) -> Iterator[None]:
         assert main.ident is not None
         signal.pthread_kill(main.ident, signal.SIGINT)
 
+    # Python swallows a Ctrl-C that strikes in a finalizer, so none may be left to run for what former tests have used.
+    gc.collect()
     # A process that was started in the background may ignore SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(seconds, press)
