@@ -1,4 +1,4 @@
-"""What every test run says of itself: how much it tried, and on what servers where something failed."""
+"""Where a test run keeps its files, and what it says of itself: how much it tried, and on what servers it failed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ COUNTED = {"security": "security tests"}
 
 LIBRARIES = ("grpcio", "protobuf", "torch")
 
-IN_MEMORY, ROOM = Path("/dev/shm"), 6 * 2**30  # noqa: S108 (what the tests make in there has names that nobody guesses)
+IN_MEMORY, ROOM = Path("/dev/shm"), 6 * 2**30  # noqa: S108 (the folder that is made in there is nobody else's)
 """Where temporary files go if that folder is there with so much room, in bytes; a whole run takes 2.6 GB of it."""
+
+_made: Path | None = None
+"""The folder that this process made for the temporary files of the run, and takes away with all that is in it."""
 
 # A shared disk may stand still for more than ten seconds, and so does a server then, which writes to its log before it
 # answers, even without fsync. No test asks for a machine's end to be outlived, and memory outlives a process's.
 if "TMPDIR" not in os.environ and IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > ROOM:
-    os.environ["TMPDIR"] = tempfile.tempdir = str(IN_MEMORY)  # pytest itself has asked where before it came here
+    _made = Path(tempfile.mkdtemp(prefix="kvstore-tests-", dir=IN_MEMORY))
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_made)  # pytest itself has asked where before it came here
 
 # torch asks for the name of each peer; a name server that drops a question would hold a test up for five seconds.
 os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:1")
@@ -44,6 +48,12 @@ def versions() -> str:
     """Name what the tests run on."""
     installed = {each.name: each.version for each in metadata.distributions() if each.name in LIBRARIES}
     return ", ".join(f"{name} {version}" for name, version in [("etcd", etcd_version()), *installed.items()])
+
+
+def pytest_unconfigure() -> None:
+    """Give the memory back that temporary files took."""
+    if _made is not None:
+        shutil.rmtree(_made, ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)
