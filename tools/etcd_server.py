@@ -23,6 +23,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -33,8 +34,8 @@ __all__ = ["EtcdCluster", "EtcdServer", "crash_etcd", "etcd_version", "find_etcd
 
 START_SECONDS = 30.0
 
-_given: set[int] = set()
-"""The ports that this process has been given."""
+_given: deque[int] = deque(maxlen=1_000)
+"""The ports that this process was given last; not all of them, since a long soak asks for more than there are."""
 
 
 def find_etcd() -> Path:
@@ -62,7 +63,7 @@ def etcd_version(binary: Path | None = None) -> str:
 def free_port() -> int:
     """Find a loopback port that nobody listens on now, below those that the kernel gives to outgoing connections.
 
-    It gives no port twice, nor one that another process of the same test run may be given: who asks listens later.
+    None that it gave of late, and none that another worker of the same test run may be given: who asks listens later.
     """
     chance = random.SystemRandom()  # the common one is seeded alike in every process of a test run
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -70,7 +71,7 @@ def free_port() -> int:
     while True:
         port = chance.randrange(15_000 + worker, 32_000, workers)
         if port not in _given:
-            _given.add(port)
+            _given.append(port)
             with socket.socket() as probe, suppress(OSError):
                 probe.bind(("127.0.0.1", port))
                 return port
